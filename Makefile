@@ -1,0 +1,53 @@
+# make demo   set up, then run the whole loop on the embedded lab
+# make test   set up, then run the tests
+# Python 3.11 or newer and make are all that is needed; everything is installed into .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.accord-setup
+SEED   ?= 0
+
+.PHONY: help setup demo test test-fast lint format type check coverage docs clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; assert sys.version_info >= (3, 11), "Accord needs Python 3.11 or newer"'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,hub]'
+	@touch $(STAMP)
+
+demo: setup
+	$(BIN)/accord demo --seed $(SEED)
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m 'not slow and not browser and not postgres and not gpu'
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: setup
+	$(BIN)/pyright
+
+check: lint type test
+
+coverage: setup
+	$(BIN)/python -m pytest --cov=accord --cov-report=term-missing:skip-covered
+
+docs: setup
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache
