@@ -1,0 +1,324 @@
+"""Batches of token sequences, and the small carriers that travel with them.
+
+Legend of the shape suffixes: B rows, T token positions, P pairs. A field whose name ends in ``_BT`` has one
+entry a token, one whose name ends in ``_B`` has one entry a row; new fields need nothing else to be padded,
+selected, split, joined and moved.
+
+All rows are right-padded, and everything token-shaped is indexed by the token's own position:
+``logp_BT[b, t] = log p(ids[b, t] | ids[b, <t])`` and ``value_BT[b, t]`` is the value of the state before
+that token. Masks are made from lengths, never by comparing ids with the padding id; True means "counts".
+"""
+
+# ruff: noqa: N802, N815  (names carry shape suffixes)
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accord.errors import DataError
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean that has not been divided yet, so that parts of a batch (or ranks) can be added first."""
+
+    sum: Tensor | float
+    """Sum of the values that count."""
+    count: Tensor | float
+    """How many values (or how much weight) `sum` holds."""
+
+    def __add__(self, other: Mean) -> Mean:
+        """Return the mean over both sets of values."""
+        return Mean(self.sum + other.sum, self.count + other.count)
+
+    @property
+    def value(self) -> float:
+        """The mean as a Python float; nan when nothing was counted."""
+        count = float(self.count)
+        return float(self.sum) / count if count else float("nan")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an objective makes of one micro-batch."""
+
+    loss: Tensor
+    """Scalar *sum*; the training loop divides by the denominator of the whole optimiser step."""
+    metrics: dict[str, Mean]
+    """Named means, detached."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What a model says about a batch; zero where `response_mask_BT` is False."""
+
+    logp_BT: Tensor | None = None
+    """Log-probability of each response token (nats)."""
+    entropy_BT: Tensor | None = None
+    """Entropy of the distribution each response token was scored under (nats)."""
+    value_BT: Tensor | None = None
+    """Value of the state before each response token."""
+    score_B: Tensor | None = None
+    """Raw output of a reward model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Right-padded token sequences with everything known about them as data."""
+
+    ids_BT: Tensor
+    """Token ids, int64; after `lengths_B` any valid id."""
+    lengths_B: Tensor
+    """Number of real tokens per row, int64."""
+    response_mask_BT: Tensor
+    """True = this token is scored and trained, the stop token included; never True at position 0."""
+    group_B: Tensor | None = None
+    """Rows with the same value are adjacent and never separated. Pairs: row 2i chosen, 2i + 1 rejected."""
+    old_logp_BT: Tensor | None = None
+    """Log-probabilities under the policy that starts the update (PPO ratio)."""
+    ref_logp_BT: Tensor | None = None
+    """Log-probabilities under the frozen reference."""
+    sampler_logp_BT: Tensor | None = None
+    """Log-probabilities the generation engine reported."""
+    advantage_BT: Tensor | None = None
+    """Advantage of each response token."""
+    return_BT: Tensor | None = None
+    """Critic target of each response token."""
+    old_value_BT: Tensor | None = None
+    """Critic output before the update (value clipping)."""
+    token_reward_BT: Tensor | None = None
+    """Reward of each response token after the KL penalty."""
+    score_B: Tensor | None = None
+    """Raw score of each row."""
+    target_B: Tensor | None = None
+    """P(first row of the pair is preferred), stored on every row of the pair."""
+    margin_B: Tensor | None = None
+    """Margin in reward units, stored on every row of the pair."""
+    weight_B: Tensor | None = None
+    """Weight of the row or pair; None = 1."""
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.ids_BT.shape)
+        if len(shape) != 2 or shape[0] == 0 or shape[1] == 0:
+            raise ValueError(f"ids_BT must have shape [B, T] with at least one row and token, not {shape}")
+        if self.response_mask_BT.dtype != torch.bool:
+            raise ValueError(f"response_mask_BT must be bool, not {self.response_mask_BT.dtype}")
+        for name, value in _present(self):
+            expected = shape if name.endswith("_BT") else shape[:1]
+            if tuple(value.shape) != expected:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {expected}")
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return self.ids_BT.shape[0]
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of real tokens, padding excluded."""
+        return int(self.lengths_B.sum())
+
+    @property
+    def token_mask_BT(self) -> Tensor:
+        """True at the real tokens of each row."""
+        positions = torch.arange(self.ids_BT.shape[1], device=self.ids_BT.device)
+        return positions[None, :] < self.lengths_B[:, None]
+
+    def select(self, rows: Tensor | Sequence[int]) -> Batch:
+        """Return the named rows in the given order, trimmed to the longest of them.
+
+        Args:
+            rows: row indices; repeats are allowed.
+
+        Returns:
+            A new batch; keeping groups whole is up to the caller.
+
+        Raises:
+            ValueError: if no row is named.
+        """
+        index = torch.as_tensor(rows, dtype=torch.long, device=self.ids_BT.device)
+        if index.numel() == 0:
+            raise ValueError("select needs at least one row")
+        width = max(int(self.lengths_B[index].max()), 1)
+        picked = {name: value[index] for name, value in _present(self)}
+        return Batch(**{name: value[:, :width] if name.endswith("_BT") else value for name, value in picked.items()})
+
+    def split(self, token_budget: int) -> list[Batch]:
+        """Cut into micro-batches of similar lengths; groups stay whole, and nothing is random.
+
+        Longest first, so that a batch which does not fit in memory fails at once rather than at the end.
+
+        Args:
+            token_budget: most padded tokens (rows x longest row) a micro-batch may hold; a single group that
+                is larger becomes a micro-batch of its own.
+
+        Returns:
+            Micro-batches that together hold every row exactly once.
+
+        Raises:
+            ValueError: if `token_budget` is not positive or the rows of a group are not adjacent.
+        """
+        if token_budget < 1:
+            raise ValueError(f"token_budget must be at least 1, not {token_budget}")
+        lengths: list[int] = self.lengths_B.tolist()
+        groups = _runs(list(range(self.num_rows)) if self.group_B is None else self.group_B.tolist())
+        groups.sort(key=lambda rows: (-max(lengths[row] for row in rows), rows[0]))
+        parts: list[list[int]] = []
+        width = 0
+        for rows in groups:
+            if parts and (len(parts[-1]) + len(rows)) * width <= token_budget:
+                parts[-1].extend(rows)
+            else:
+                parts.append(list(rows))
+                width = max(lengths[row] for row in rows)
+        return [self.select(rows) for rows in parts]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on `device`."""
+        return self.replace(**{name: value.to(device) for name, value in _present(self)})
+
+    def replace(self, **changes: Tensor | None) -> Batch:
+        """Return a copy with the named fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+def collate(
+    sequences: Sequence[Sequence[int]],
+    response_masks: Sequence[Sequence[bool]],
+    *,
+    pad_id: int,
+    group: Sequence[int] | None = None,
+    **columns: Any,
+) -> Batch:
+    """Build a batch from token lists of different lengths.
+
+    Args:
+        sequences: token ids of each row, prompt and response together.
+        response_masks: per row, one flag a token: True = scored and trained.
+        pad_id: fills the end of short rows.
+        group: group of each row; equal values must be adjacent.
+        **columns: other fields of `Batch` by name: ``name_B`` one number a row, ``name_BT`` one number a
+            token of each row. None leaves a field out. Numbers become float32; tensors keep their dtype.
+
+    Returns:
+        A batch as wide as its longest row.
+
+    Raises:
+        DataError: if there are no rows, a row is empty, lengths differ, or a mask starts at position 0.
+        ValueError: if a group is not adjacent or a column is unknown.
+    """
+    _check_rows(sequences, response_masks)
+    if group is not None:
+        _runs(list(group))
+    unknown = set(columns) - {field.name for field in fields(Batch)}
+    if unknown:
+        raise ValueError(f"Batch has no field {sorted(unknown)}")
+    lengths = [len(sequence) for sequence in sequences]
+    made: dict[str, Tensor] = {}
+    for name, values in columns.items():
+        if values is None:
+            continue
+        if name.endswith("_BT"):
+            if [len(row) for row in values] != lengths:
+                raise DataError(f"{name} does not have one number for each token of each row")
+            made[name] = _pad([_floats(row) for row in values], 0.0)
+        else:
+            made[name] = _floats(values)
+    return Batch(
+        ids_BT=_pad([torch.tensor(sequence, dtype=torch.long) for sequence in sequences], pad_id),
+        lengths_B=torch.tensor(lengths, dtype=torch.long),
+        response_mask_BT=_pad([torch.tensor(mask, dtype=torch.bool) for mask in response_masks], False),
+        group_B=None if group is None else torch.tensor(list(group), dtype=torch.long),
+        **made,
+    )
+
+
+def concat(batches: Sequence[Batch]) -> Batch:
+    """Join batches row by row, padding to the widest.
+
+    Rows of different batches never share a group: group ids that occur in two batches are numbered anew.
+
+    Args:
+        batches: batches with the same fields present.
+
+    Returns:
+        One batch with the rows in the given order.
+
+    Raises:
+        ValueError: if there is no batch or a field is present in some batches only.
+    """
+    if not batches:
+        raise ValueError("concat needs at least one batch")
+    names = [name for name, _ in _present(batches[0])]
+    for batch in batches:
+        if [name for name, _ in _present(batch)] != names:
+            raise ValueError(f"batches differ in fields: {names} and {[name for name, _ in _present(batch)]}")
+    width = max(batch.ids_BT.shape[1] for batch in batches)
+    joined: dict[str, Tensor] = {}
+    for name in names:
+        parts = [getattr(batch, name) for batch in batches]
+        if name.endswith("_BT"):
+            parts = [torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]
+        joined[name] = torch.cat(_distinct(parts) if name == "group_B" else parts)
+    return Batch(**joined)
+
+
+def _present(batch: Batch) -> list[tuple[str, Tensor]]:
+    pairs = [(field.name, getattr(batch, field.name)) for field in fields(batch)]
+    return [(name, value) for name, value in pairs if value is not None]
+
+
+def _runs(groups: Sequence[int]) -> list[list[int]]:
+    """Row indices of each group; raises ValueError where a group comes back after another one."""
+    runs: list[list[int]] = []
+    seen: set[int] = set()
+    for row, group in enumerate(groups):
+        if row and groups[row - 1] == group:
+            runs[-1].append(row)
+        elif group in seen:
+            raise ValueError(f"rows of group {group} are not adjacent (row {row})")
+        else:
+            seen.add(group)
+            runs.append([row])
+    return runs
+
+
+def _distinct(groups: list[Tensor]) -> list[Tensor]:
+    ids = [set(group.tolist()) for group in groups]
+    if len(set().union(*ids)) == sum(len(part) for part in ids):
+        return groups
+    renumbered: list[Tensor] = []
+    start = 0
+    for group in groups:
+        values, inverse = torch.unique_consecutive(group, return_inverse=True)
+        renumbered.append(inverse + start)
+        start += values.numel()
+    return renumbered
+
+
+def _check_rows(sequences: Sequence[Sequence[int]], response_masks: Sequence[Sequence[bool]]) -> None:
+    if not sequences:
+        raise DataError("a batch needs at least one row")
+    if len(sequences) != len(response_masks):
+        raise DataError(f"{len(sequences)} sequences but {len(response_masks)} response masks")
+    for row, (sequence, mask) in enumerate(zip(sequences, response_masks, strict=True)):
+        if not sequence:
+            raise DataError("a row of a batch has no tokens", where=f"row {row}")
+        if len(sequence) != len(mask):
+            raise DataError(f"{len(sequence)} tokens but {len(mask)} mask entries", where=f"row {row}")
+        if mask[0]:
+            # Nothing comes before the first token, so no distribution scores it.
+            raise DataError("the first token of a row cannot be part of the response", where=f"row {row}")
+
+
+def _floats(values: Any) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.tensor(list(values), dtype=torch.float32)
+
+
+def _pad(rows: list[Tensor], value: float) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)

@@ -1,0 +1,70 @@
+"""Calibration, accuracy, agreement and win rates against golden values."""
+
+from __future__ import annotations
+
+import numpy as np
+from golden_file import check, entry
+
+from accord.stats import (
+    accuracy_ties_half,
+    brier,
+    ece,
+    krippendorff_alpha_nominal,
+    nll,
+    temperature_mle,
+    wilson,
+    win_rate,
+)
+
+
+def predictions() -> tuple[np.ndarray, np.ndarray]:
+    given = entry("rm/ece_5bins_prob_of_first")
+    return np.array(given["p"]), np.array(given["y"])
+
+
+def test_expected_calibration_error():
+    check(ece(*predictions(), bins=5), entry("rm/ece_5bins_prob_of_first")["value"])
+    check(ece(*predictions(), bins=5, confidence=True), entry("rm/ece_5bins_confidence")["value"])
+
+
+def test_brier_and_nll():
+    check(brier(*predictions()), entry("rm/brier")["value"])
+    check(nll(*predictions()), entry("rm/nll")["value"])
+
+
+def test_temperature():
+    p, y = predictions()
+    logit = np.log(p) - np.log1p(-p)
+    want = entry("rm/temperature_mle")
+    found = temperature_mle(logit, y)
+    check(found, want["value"])
+    check(nll(1 / (1 + np.exp(-logit / found)), y), want["nll_after"])
+
+
+def test_accuracy():
+    f = entry("rm/fixture")
+    delta = np.array(f["chosen"]) - np.array(f["rejected"])
+    check(accuracy_ties_half(delta), entry("rm/accuracy_ties_half")["value"])
+
+
+def test_win_rate():
+    want = entry("eval/winrate_ties_half")
+    found = win_rate(want["outcomes"])
+    check(found.value, want["value"])
+    assert found == wilson(sum(want["outcomes"]), len(want["outcomes"]))
+
+
+def test_wilson_interval_is_the_published_one():
+    found = wilson(8, 12)
+    check([found.low, found.high], [0.39062208887279953, 0.8618799089087867])
+
+
+def test_krippendorff_alpha():
+    coders = entry("agree/krippendorff_fixture")["coders_by_units"]
+    votes = [
+        (unit, coder, label)
+        for coder, labels in enumerate(coders)
+        for unit, label in enumerate(labels)
+        if label is not None
+    ]
+    check(krippendorff_alpha_nominal(votes), entry("agree/krippendorff_nominal")["value"])
