@@ -1,0 +1,242 @@
+"""Line charts: training curves over steps, and paths such as reward against KL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from accord.report.formats import number, tick_labels, ticks
+from accord.report.svg import drawing, fitted, line, marker, polyline, responsive, spread, tag, text, text_width
+
+_WIDTH, _HEIGHT = 340.0, 210.0
+_TOP, _BOTTOM, _LEFT = 14.0, 40.0, 46.0
+_MANY = 60
+"""From this many points on, the line is a running mean and the raw values are pale."""
+_KEPT = 240
+"""At most this many raw points are drawn a line; extremes are kept."""
+
+Point = tuple[float, float | None]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart."""
+
+    label: str
+    points: Sequence[Point]
+    """(x, y); y is None where the value was not finite."""
+    slot: int = 1
+    """Colour slot."""
+    note: str = ""
+    """For paths: what to write at the highest point, unless it is the last."""
+
+
+def line_chart(
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str = "step",
+    level: float | None = None,
+    path: bool = False,
+) -> Markup | None:
+    """Draw values over x; returns None when no series has a finite value.
+
+    Args:
+        series: lines, drawn in order; several are labelled at their right ends (paths: in a legend).
+        title: what the chart shows, for screen readers.
+        x_label: what x is.
+        level: a value to mark by a dashed line, such as a target.
+        path: join points in the order given and mark each one, instead of smoothing a curve over steps.
+    """
+    shown = [s for s in series if any(y is not None for _, y in s.points)]
+    if not shown:
+        return None
+
+    def build(width: float, roomy: bool) -> Markup:
+        height = 270.0 if path and roomy else _HEIGHT
+        return _draw(shown, (width, height), title, x_label, level, path)
+
+    return responsive(build, {"mid wide": 500.0, "narrow": 340.0}) if path else build(_WIDTH, False)
+
+
+def _draw(
+    shown: Sequence[Series], size: tuple[float, float], title: str, x_label: str, level: float | None, path: bool
+) -> Markup:
+    width, height = size
+    named = len(shown) > 1
+    top, right = _TOP, 16.0
+    if path:
+        top += 18 if named else 0
+    else:
+        right = 12 + min(max(text_width(_end_text(s, named), 11.5) for s in shown), 120)
+    xs = [x for s in shown for x, _ in s.points]
+    ys = [y for s in shown for _, y in s.points if y is not None] + ([] if level is None else [level])
+    x_axis = _Axis(*_span(min(xs), max(xs), pad=0.03 if path else 0.0), _LEFT, width - right)
+    y_axis = _Axis(*_span(min(ys), max(ys), pad=0.06), height - _BOTTOM, top)
+    parts = _frame(x_axis, y_axis, x_label)
+    if level is not None:
+        parts.append(line(_LEFT, y_axis(level), width - right, y_axis(level), class_="level"))
+    for s in shown:
+        parts += _path(s, x_axis, y_axis) if path else _curve(s, x_axis, y_axis)
+    if path:
+        parts += _legend(shown) if named else []
+    else:
+        parts += _end_labels(shown, x_axis, y_axis, named)
+    return drawing(parts, width=width, height=height, title=title, desc=_told(shown, x_label))
+
+
+@dataclass(frozen=True)
+class _Axis:
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+
+def _span(low: float, high: float, *, pad: float) -> tuple[float, float]:
+    """Widen a range; a constant gets a range around it."""
+    if high - low <= 1e-9 * max(abs(low), abs(high)) or high == low:
+        half = abs(low) * 0.1 or 0.5
+        return (low - half, high + half)
+    return (low - pad * (high - low), high + pad * (high - low))
+
+
+def _frame(x: _Axis, y: _Axis, x_label: str) -> list[Markup]:
+    parts: list[Markup] = []
+    y_ticks = ticks(y.low, y.high, 4)
+    for value, label in zip(y_ticks, tick_labels(y_ticks), strict=True):
+        parts.append(line(x.start, y(value), x.end, y(value), class_="grid"))
+        parts.append(text(x.start - 7, y(value) + 4, label, anchor="end"))
+    x_ticks = ticks(x.low, x.high, 4)
+    for value, label in zip(x_ticks, tick_labels(x_ticks), strict=True):
+        parts.append(line(x(value), y.start, x(value), y.start + 4, class_="axis"))
+        parts.append(text(x(value), y.start + 17, label, anchor="middle"))
+    parts.append(line(x.start, y.start, x.end, y.start, class_="axis"))
+    parts.append(text((x.start + x.end) / 2, y.start + 34, x_label, class_="axis-label", anchor="middle"))
+    return parts
+
+
+def _curve(s: Series, x: _Axis, y: _Axis) -> list[Markup]:
+    raw = _segments(s.points)
+    parts: list[Markup] = []
+    smooth = sum(len(segment) for segment in raw) >= _MANY
+    for segment in raw:
+        drawn = [(x(a), y(b)) for a, b in _thin(segment)]
+        parts.append(polyline(drawn, class_="raw" if smooth else "ln"))
+        if smooth:
+            mean = running_mean(segment)
+            stride = max(len(mean) // _KEPT, 1)
+            kept = mean[::stride] + ([mean[-1]] if (len(mean) - 1) % stride else [])
+            parts.append(polyline([(x(a), y(b)) for a, b in kept], class_="ln"))
+        elif len(segment) <= 24 and len(segment) > 1:
+            parts += [
+                tag(
+                    "circle",
+                    tag("title", f"{s.label} {number(b)} at {number(a)}"),
+                    cx=x(a),
+                    cy=y(b),
+                    r=2.2,
+                    class_="mk dot",
+                )
+                for a, b in segment
+            ]
+    for a, b in s.points:
+        if b is None:
+            parts.append(text(x(a), y.start - 3, "\u00d7", class_="broken", anchor="middle"))
+    return [tag("g", *parts, class_=f"s{s.slot}")]
+
+
+def _path(s: Series, x: _Axis, y: _Axis) -> list[Markup]:
+    points = [(a, b) for a, b in s.points if b is not None]
+    parts = [tag("g", polyline([(x(a), y(b)) for a, b in points], class_="ln thin"), class_=f"s{s.slot}")]
+    for i, (a, b) in enumerate(points):
+        last = i == len(points) - 1
+        hint = f"{s.label}: {number(b)} at {number(a)}"
+        parts.append(marker(s.slot, x(a), y(b), r=5.4 if last else 3.0, hint=hint))
+    a, b = max(points, key=lambda p: p[1])
+    if s.note and (a, b) != points[-1]:
+        inside = min(max(x(a), x.start + 24), x.end - 24)
+        parts.append(text(inside, max(y(b) - 10, 11), s.note, class_=f"lb s{s.slot}", anchor="middle"))
+    return parts
+
+
+def _legend(shown: Sequence[Series]) -> list[Markup]:
+    parts: list[Markup] = []
+    at = _LEFT
+    for s in shown:
+        parts.append(marker(s.slot, at + 5, 9, r=4.2))
+        parts.append(text(at + 14, 13, s.label, class_="key"))
+        at += 30 + text_width(s.label)
+    return parts
+
+
+def _end_labels(shown: Sequence[Series], x: _Axis, y: _Axis, named: bool) -> list[Markup]:
+    places = spread([y(_end(s)) for s in shown], 13.5, y.end, y.start - 2)
+    return [
+        text(x.end + 6, place + 4, _end_text(s, named), class_=f"lb s{s.slot}")
+        for s, place in zip(shown, places, strict=True)
+    ]
+
+
+def _end(s: Series) -> float:
+    """Return where the line ends."""
+    segment = _segments(s.points)[-1]
+    return (running_mean(segment) if len(segment) >= _MANY else segment)[-1][1]
+
+
+def _end_text(s: Series, named: bool) -> str:
+    return fitted(s.label, 120, 11.5) if named else number(_end(s))
+
+
+def _segments(points: Sequence[Point]) -> list[list[tuple[float, float]]]:
+    """Cut a line where a value is missing."""
+    segments: list[list[tuple[float, float]]] = [[]]
+    for a, b in points:
+        if b is None:
+            segments.append([])
+        else:
+            segments[-1].append((a, b))
+    return [segment for segment in segments if segment]
+
+
+def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Keep the lowest and the highest point of each bucket, in order of x."""
+    if len(points) <= _KEPT:
+        return points
+    size = -(-len(points) * 2 // _KEPT)
+    kept: list[tuple[float, float]] = []
+    for i in range(0, len(points), size):
+        bucket = points[i : i + size]
+        pair = {min(bucket, key=lambda p: p[1]), max(bucket, key=lambda p: p[1])}
+        kept += sorted(pair)
+    return kept
+
+
+def running_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return centred means over a sixteenth of the points (at least seven), cut off at both ends."""
+    half = max(len(points) // 16, 7) // 2
+    sums = [0.0]
+    for _, b in points:
+        sums.append(sums[-1] + b)
+    result: list[tuple[float, float]] = []
+    for i, (a, _) in enumerate(points):
+        low, high = max(i - half, 0), min(i + half + 1, len(points))
+        result.append((a, (sums[high] - sums[low]) / (high - low)))
+    return result
+
+
+def _told(shown: Sequence[Series], x_label: str) -> str:
+    said: list[str] = []
+    for s in shown:
+        values = [(a, b) for a, b in s.points if b is not None]
+        low, high = min(b for _, b in values), max(b for _, b in values)
+        said.append(
+            f"{s.label}: {number(values[0][1])} at {x_label} {number(values[0][0])}, "
+            f"{number(values[-1][1])} at {number(values[-1][0])}; lowest {number(low)}, highest {number(high)}."
+        )
+    return " ".join(said)

@@ -1,0 +1,97 @@
+"""Write the report of a run: one HTML file that needs nothing else, with every text from the run escaped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from accord.errors import ArtifactError
+from accord.report.formats import visible
+from accord.report.labels import read_labels
+from accord.report.outcome import read_outcome
+from accord.report.provenance import read_provenance
+from accord.report.results import flat, gain_table, model_table, parts_chart, win_rate_chart
+from accord.report.rewardmodel import read_reward
+from accord.report.runfiles import read_run
+from accord.report.samples import columns, read_samples
+from accord.report.training import grouped, kl_figures, read_curves, read_eval_paths
+from accord.report.verdict import judge_run
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(run_dir: Path, out: Path) -> Path:
+    """Write the report of a run as one self-contained HTML file.
+
+    The page depends on the files in the run directory alone: the same files give the same bytes. Stages that
+    have not run are named as missing.
+
+    Args:
+        run_dir: `runs/<name>`.
+        out: the HTML file to write; its directory is made when absent.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ArtifactError: there is no such run, a file of it cannot be read, or `out` cannot be written.
+    """
+    try:
+        page = render(run_dir)
+    except OSError as error:
+        raise ArtifactError(
+            f"a file of the run cannot be read: {error.strerror}",
+            where=str(error.filename or run_dir),
+            fix="make it readable, or remove the stage it belongs to and run again",
+        ) from error
+    partial = out.with_name(out.name + ".partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(page, encoding="utf-8")
+        os.replace(partial, out)
+    except OSError as error:
+        raise ArtifactError(
+            f"the report cannot be written: {error.strerror}",
+            where=str(out),
+            fix="give a path you may write to",
+        ) from error
+    return out
+
+
+def render(run_dir: Path) -> str:
+    """Return the page as text."""
+    run = read_run(run_dir)
+    labels, reward, outcome = read_labels(run), read_reward(run), read_outcome(run)
+    curves, paths, samples = read_curves(run), read_eval_paths(run), read_samples(run)
+    values: dict[str, Any] = {
+        "run": run,
+        "labels": labels,
+        "reward": reward,
+        "curves": grouped(curves),
+        "kl_figures": kl_figures(paths),
+        "paths": paths,
+        "outcome": outcome,
+        "samples": samples,
+        "columns": columns(samples),
+        "made": read_provenance(run),
+        "verdict": judge_run(run, labels, reward, curves, paths, outcome),
+    }
+    if outcome is not None:
+        values["win_rates"], values["parts"] = win_rate_chart(outcome), parts_chart(outcome)
+        values["model_rows"], (values["gain_models"], values["gain_rows"]) = (
+            model_table(outcome),
+            gain_table(outcome),
+        )
+        values["extra"] = flat(outcome.extra)
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(values)
