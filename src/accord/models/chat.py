@@ -115,9 +115,12 @@ def encode_conversation(
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """Return the text of a reply for people, judges and rules: without stop token or other special tokens."""
+    """Return the text of a reply for people, judges and rules: without stop token or other special tokens.
+
+    A NUL character, which byte-level models can write and databases cannot store, becomes U+FFFD.
+    """
     text = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return cast(str, text)
+    return cast(str, text).replace("\x00", "\ufffd")
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_config: GenerationConfig | None = None) -> tuple[int, ...]:

@@ -91,7 +91,7 @@ class CausalModel(nn.Module):
         hidden_ND = hidden_BTD[:, :-1][scored_BT]
         targets_N = batch.ids_BT[:, 1:][scored_BT]
         parts = [
-            self._chunk(hidden, targets, temperature, entropy)
+            self._chunk(hidden, targets, temperature, entropy, recompute=len(targets_N) > self.logit_chunk)
             for hidden, targets in zip(
                 hidden_ND.split(self.logit_chunk), targets_N.split(self.logit_chunk), strict=True
             )
@@ -109,8 +109,10 @@ class CausalModel(nn.Module):
             value_BT=None if value_N is None else _scatter(value_N, batch),
         )
 
-    def _chunk(self, hidden: Tensor, targets: Tensor, temperature: float, entropy: bool) -> tuple[Tensor, Tensor]:
-        if torch.is_grad_enabled():
+    def _chunk(
+        self, hidden: Tensor, targets: Tensor, temperature: float, entropy: bool, *, recompute: bool
+    ) -> tuple[Tensor, Tensor]:
+        if torch.is_grad_enabled() and recompute:
             result: Any = checkpoint(
                 _score_chunk, self.inner, hidden, targets, temperature, entropy, use_reentrant=False
             )

@@ -1,0 +1,215 @@
+"""The command line. Heavy imports happen inside the commands that need them; `accord --help` stays instant."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from accord import __version__
+from accord.errors import AccordError, ConfigError
+
+if TYPE_CHECKING:
+    from accord.config import RunConfig
+
+app = typer.Typer(
+    name="accord",
+    help="Reinforcement learning from human feedback, whole: base model, SFT, preferences, reward model, PPO, DPO, "
+    "honest evaluation. Start with `accord demo` or `accord init DIR`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigPath = Annotated[Path, typer.Argument(help="the run's YAML file", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="section.key=value, e.g. ppo.kl_coef=0.1", show_default=False)
+]
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"accord {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Options of every command."""
+    del version
+
+
+def load(path: Path, overrides: Sequence[str] | None) -> RunConfig:
+    """Read a run's config; sections may be `<stage>` or `<stage>_<anything>`.
+
+    Raises:
+        ConfigError: whatever is wrong with it, with file and line.
+    """
+    from accord.config import load_run_config
+    from accord.pipeline import section_types
+    from accord.stages import STAGES
+    from accord.yamlfile import load_yaml
+
+    for text in overrides or ():
+        if "=" not in text:
+            raise ConfigError(f"'{text}' is not an override", fix="write section.key=value, e.g. ppo.kl_coef=0.1")
+    names = [*load_yaml(path).data, *(text.split(".", 1)[0] for text in overrides or ())]
+    return load_run_config(path, list(overrides or ()), section_types(names, STAGES))
+
+
+def _run(config: RunConfig, only: str | None = None) -> None:
+    from accord.config import dump
+    from accord.pipeline import run_pipeline
+    from accord.stages import STAGES
+    from accord.storage import io_errors, write_atomic
+
+    run_dir = Path(config.run.dir) / config.run.name
+    with io_errors("write the run directory", run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_atomic(run_dir / "config.yaml", dump(config).encode())
+    made = run_pipeline(config, STAGES, only=only, say=_say)
+    report = made.get("report")
+    if report is not None:
+        _say(f"report: {report.path('report.html')}")
+
+
+@app.command()
+def run(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Run every stage of a config that is not done yet; run it again after an interruption."""
+    _run(load(config, overrides))
+
+
+@app.command()
+def demo(
+    overrides: Overrides = None,
+    directory: Annotated[str, typer.Option("--dir", help="where runs are kept")] = "runs",
+    seed: Annotated[int, typer.Option(help="seed of the run")] = 0,
+) -> None:
+    """Run the whole loop on the embedded lab: raw text to an aligned, measured model in minutes, no download."""
+    with resources.as_file(resources.files("accord.starter") / "demo.yaml") as path:
+        config = load(path, [f"run.dir={directory}", f"run.seed={seed}", *(overrides or ())])
+        _run(config)
+
+
+def _stage_command(name: str, summary: str) -> Callable[..., None]:
+    def command(
+        config: Annotated[Path, typer.Option("--config", "-c", help="the run's YAML file", show_default=False)],
+        overrides: Annotated[
+            list[str] | None,
+            typer.Argument(help="key=value of this stage, or section.key=value", show_default=False),
+        ] = None,
+        section: Annotated[str | None, typer.Option(help="section to run, for a second one of this stage")] = None,
+    ) -> None:
+        wanted = section or name
+        dotted = [o if "." in o.split("=", 1)[0] else f"{wanted}.{o}" for o in overrides or ()]
+        loaded = load(config, dotted)
+        if wanted not in loaded.sections:
+            raise ConfigError(
+                f"the config has no section '{wanted}'",
+                where=str(config),
+                fix=f"add '{wanted}:'; it has {', '.join(loaded.sections)}",
+            )
+        _run(loaded, only=wanted)
+
+    command.__doc__ = f"{summary}\n\nRuns what it needs first. `accord options {name}` lists every key."
+    return command
+
+
+for _name, _command, _summary in (
+    ("pretrain", "pretrain", "Train a tokenizer and a base model on raw text."),
+    ("sft", "sft", "Fine-tune on demonstrations."),
+    ("sample", "sample", "Draw candidate replies to be compared."),
+    ("collect", "collect", "Collect preferences, from people or simulated annotators."),
+    ("reward", "reward", "Train a reward model on preferences."),
+    ("ppo", "ppo", "Optimise the policy against the reward model with PPO."),
+    ("dpo", "dpo", "Optimise the policy on preferences directly with DPO."),
+    ("evaluate", "eval", "Judge the answers of several models to held-out prompts."),
+):
+    app.command(_command)(_stage_command(_name, _summary))
+
+
+@app.command("options")
+def stage_options(
+    stage: Annotated[str, typer.Argument(help="a stage, or `run` for the settings of the whole run")],
+) -> None:
+    """List every key of a stage's config with type, default and meaning."""
+    from accord.config import RunSettings, describe
+    from accord.stages import STAGES
+
+    if stage not in STAGES and stage != "run":
+        raise ConfigError(f"there is no stage '{stage}'", fix=f"choose one of run, {', '.join(STAGES)}")
+    for row in describe(RunSettings if stage == "run" else STAGES[stage].config):
+        default = f"default {row.default}" if row.default != "" else "required"
+        typer.echo(f"{row.name}  ({row.type}; {default})\n    {row.description}")
+
+
+@app.command()
+def show(run_dir: Annotated[Path, typer.Argument(help="runs/<name>")]) -> None:
+    """Print what a run has made: stages, time, memory, main numbers."""
+    from accord.overview import print_run
+
+    print_run(run_dir)
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="runs/<name>")],
+    out: Annotated[Path | None, typer.Option(help="file to write; default <run>/report.html")] = None,
+) -> None:
+    """Write the run's HTML report, whatever state the run is in."""
+    from accord.report import write_report
+
+    typer.echo(write_report(run_dir, out or run_dir / "report.html"))
+
+
+@app.command()
+def plan(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Print the resolved config, the batch arithmetic and the memory of each phase; run nothing."""
+    from accord.planning import print_plan
+
+    print_plan(load(config, overrides))
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine and installation."""
+    from accord.doctor import check
+
+    if not check():
+        raise typer.Exit(1)
+
+
+@app.command()
+def init(directory: Annotated[Path, typer.Argument(help="created when missing")]) -> None:
+    """Write a commented config and sample data that run as they are."""
+    from accord.starter.write import write_starter
+
+    for path in write_starter(directory):
+        typer.echo(path)
+
+
+def main() -> None:
+    """Entry point: errors become one clear message and an exit code."""
+    try:
+        app()
+    except AccordError as error:
+        typer.echo(f"{'waiting' if error.exit_code == 75 else 'error'}: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: run the same command again to continue", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Drawing tokens: the distribution, its exact log-probabilities, and randomness that belongs to the request.
+
+A token is drawn by inverse CDF over the vocabulary in id order, from one uniform per token. The uniform at
+token t of sample j is a pure function of (seed, j, t), so what else is in the batch, and in which order,
+cannot change the text (up to rounding of the logits, about 1e-7 relative, when a uniform falls that close to
+the edge between two tokens).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from accord.engines.base import Sampling
+from accord.rng import derive
+
+# Cumulative sums are float64: rows are drawn in pieces of at most this many logits (128 MiB of float64).
+_MAX_LOGITS = 2**24
+
+
+def uniforms(seed: int, sample: int, count: int) -> np.ndarray:
+    """Return `count` uniforms in [0, 1), float64, of sample number `sample` of the request `seed`.
+
+    They come from a counter-based generator (Philox, Salmon et al. 2011): a longer request starts with the
+    same ones.
+    """
+    return np.random.Generator(np.random.Philox(key=derive(seed, "sample", sample))).random(count)
+
+
+def distribution(logits_BV: Tensor, sampling: Sampling) -> Tensor:
+    """Return the log-probabilities tokens are drawn from: temperature, then top-k, then top-p, renormalised.
+
+    Nucleus sampling is Holtzman et al. 2020 (1904.09751): the smallest set of most likely tokens whose mass
+    (after top-k) is at least top_p; the most likely token always stays. At temperature 0 this is the
+    untempered, untruncated distribution, because the greedy choice has no distribution of its own.
+
+    Args:
+        logits_BV: raw logits, any floating dtype; computed in float32 at least.
+        sampling: temperature, top_k, top_p.
+
+    Returns:
+        [B, V] log-probabilities in nats, -inf outside the kept set.
+    """
+    z_BV = logits_BV if logits_BV.dtype == torch.float64 else logits_BV.float()
+    if sampling.temperature == 0:
+        return z_BV.log_softmax(-1)
+    if sampling.temperature != 1:
+        # The largest logit is taken off first so that a tiny temperature cannot overflow.
+        z_BV = (z_BV - z_BV.amax(-1, keepdim=True)) / sampling.temperature
+    return _truncate(z_BV, sampling.top_k, sampling.top_p).log_softmax(-1)
+
+
+def draw(logits_BV: Tensor, uniform_B: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """Draw one token per row.
+
+    Args:
+        logits_BV: raw logits.
+        uniform_B: float64 in [0, 1), one per row; not read at temperature 0.
+        sampling: the distribution.
+
+    Returns:
+        (token_B int64, logp_B): ids drawn and their log-probabilities in nats; these are not finite where the
+        logits are NaN, +inf, or all -inf.
+    """
+    tokens, logps = [], []
+    rows = max(1, _MAX_LOGITS // logits_BV.shape[1])
+    for logits, uniform in zip(logits_BV.split(rows), uniform_B.split(rows), strict=True):
+        logp = distribution(logits, sampling)
+        token = logp.argmax(-1, keepdim=True) if sampling.temperature == 0 else _inverse_cdf(logp, uniform)
+        tokens.append(token[:, 0])
+        logps.append(logp.gather(1, token)[:, 0])
+    return torch.cat(tokens), torch.cat(logps)
+
+
+def _truncate(z_BV: Tensor, top_k: int, top_p: float) -> Tensor:
+    vocab = z_BV.shape[-1]
+    cuts_k = 0 < top_k < vocab
+    if not cuts_k and top_p == 1:
+        return z_BV
+    if cuts_k:
+        best_BK, index_BK = z_BV.topk(top_k, dim=-1)
+    else:
+        best_BK, index_BK = z_BV.sort(dim=-1, descending=True, stable=True)
+    if top_p < 1:
+        mass_BK = best_BK.softmax(-1).cumsum(-1, dtype=torch.float64)
+        # A token stays if the mass before it is still short of top_p; nothing comes before the first.
+        best_BK[:, 1:].masked_fill_(mass_BK[:, :-1] >= top_p, -torch.inf)
+    # Back in id order: were tokens drawn in the order of their logits, rounding could swap two near-equal
+    # ones.
+    return torch.full_like(z_BV, -torch.inf).scatter_(1, index_BK, best_BK)
+
+
+def _inverse_cdf(logp_BV: Tensor, uniform_B: Tensor) -> Tensor:
+    cdf_BV = logp_BV.exp().cumsum(-1, dtype=torch.float64)
+    total_B1 = cdf_BV[:, -1:]
+    target_B1 = torch.minimum(uniform_B[:, None] * total_B1, torch.nextafter(total_B1, total_B1.new_zeros(())))
+    # right=True: the first token whose cumulative mass exceeds the target, hence never one of mass zero.
+    token_B1 = torch.searchsorted(cdf_BV, target_B1, right=True)
+    return token_B1.clamp_(max=logp_BV.shape[1] - 1)  # only NaN gets there, and shows in the log-probability

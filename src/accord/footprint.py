@@ -1,0 +1,192 @@
+"""How much memory a model needs, from its sizes alone: plain arithmetic, nothing is loaded.
+
+Legend: N parameters, D width, L blocks, A width of all query heads, K width of all key heads, I width of the MLP,
+V vocabulary, b bytes a number. The formulas are those of a Llama block (rotary attention without stored scores, gated
+MLP) trained without recomputation; other architectures differ by some ten per cent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any, cast
+
+from accord.stages.configs import PretrainConfig, Training
+
+BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
+CHUNK_ELEMENTS = 2**24
+"""Numbers in one chunk of logits; `accord.models.policy` chooses its chunks so."""
+LOGIT_COPIES = 4
+"""Logits, the same at the sampling temperature, probabilities, gradient."""
+_LINEAR = {"q_proj": "DA", "k_proj": "DK", "v_proj": "DK", "o_proj": "AD"} | {
+    "gate_proj": "DI",
+    "up_proj": "DI",
+    "down_proj": "ID",
+}
+_HEADER_LIMIT = 100_000_000
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of a language model."""
+
+    vocab: int
+    """V."""
+    width: int
+    """D."""
+    blocks: int
+    """L."""
+    queries: int
+    """A, query heads times head size."""
+    keys: int
+    """K, key/value heads times head size."""
+    mlp: int
+    """I."""
+    positions: int
+    """Longest context, tokens."""
+    tied: bool = True
+    """Embeddings and output head are one matrix."""
+    counted: int | None = None
+    """N as counted in the weight files; None = by formula."""
+
+    @property
+    def parameters(self) -> int:
+        """N of the causal language model."""
+        if self.counted is not None:
+            return self.counted
+        block = 2 * self.width * (self.queries + self.keys) + 3 * self.width * self.mlp + 2 * self.width
+        return self.blocks * block + self.width + self.vocab * self.width * (1 if self.tied else 2)
+
+    @property
+    def trunk_parameters(self) -> int:
+        """N of a reward model or critic made of it: no output head, one scalar head."""
+        return self.parameters - (0 if self.tied else self.vocab * self.width) + self.width
+
+    def lora_parameters(self, rank: int, targets: Sequence[str] | None) -> int:
+        """Adapter weights: rank x (inputs + outputs) of every adapted layer; `targets` None = all in the blocks."""
+        width = {"D": self.width, "A": self.queries, "K": self.keys, "I": self.mlp}
+        pairs = [pair for name, pair in _LINEAR.items() if targets is None or name in targets]
+        return self.blocks * rank * sum(width[a] + width[b] for a, b in pairs)
+
+    def activation_bytes(self, tokens: int, size: int) -> int:
+        """What the backward pass keeps of `tokens` padded tokens: tokens x L x (6D + 3A + 2K + 4I) x b.
+
+        A block keeps the input, the normalised and the scaled input of both norms (6D), queries, attention output and
+        its contiguous copy (3A), keys and values (2K), and four tensors of the gated MLP.
+        """
+        return tokens * self.blocks * size * (
+            6 * self.width + 3 * self.queries + 2 * self.keys + 4 * self.mlp
+        ) + self.forward_bytes(tokens, size)
+
+    def forward_bytes(self, tokens: int, size: int) -> int:
+        """What one block holds while `tokens` tokens pass through it: tokens x (3D + 3I) x b."""
+        return tokens * size * 3 * (self.width + self.mlp)
+
+    def cache_bytes(self, rows: int, columns: int, size: int) -> int:
+        """Keys and values of `rows` sequences of `columns` tokens: rows x columns x L x 2K x b."""
+        return rows * columns * self.blocks * 2 * self.keys * size
+
+    def logit_bytes(self, tokens: int) -> int:
+        """Logits of one chunk, float32, in `LOGIT_COPIES` copies; never more than `tokens` at once."""
+        return min(tokens, max(64, CHUNK_ELEMENTS // self.vocab)) * self.vocab * 4 * LOGIT_COPIES
+
+
+def trained_bytes(parameters: int, size: int) -> int:
+    """Weights, gradients and the two moments of Adam."""
+    return 4 * parameters * size
+
+
+def policy_bytes(sizes: Sizes, cfg: Training) -> tuple[int, int]:
+    """Bytes of (trained, frozen) weights of a policy: all of it, or LoRA adapters on a frozen base."""
+    size = BYTES[cfg.dtype]
+    if not cfg.use_peft:
+        return trained_bytes(sizes.parameters, size), 0
+    adapters = sizes.lora_parameters(cfg.lora_r, cfg.lora_target_modules)
+    return trained_bytes(adapters, size), sizes.parameters * size
+
+
+def sizes_of_pretrain(cfg: PretrainConfig) -> Sizes:
+    """Sizes of the model that a `pretrain` section makes; V is the most the tokenizer may have."""
+    head = cfg.hidden_size // cfg.num_attention_heads
+    return Sizes(
+        vocab=cfg.vocab_size,
+        width=cfg.hidden_size,
+        blocks=cfg.num_hidden_layers,
+        queries=cfg.hidden_size,
+        keys=head * (cfg.num_key_value_heads or cfg.num_attention_heads),
+        mlp=cfg.intermediate_size or 8 * ceil(cfg.hidden_size / 3),
+        positions=cfg.max_position_embeddings,
+    )
+
+
+def sizes_of_directory(directory: Path) -> Sizes | None:
+    """Sizes of a local Hugging Face model, from `config.json` and the headers of its safetensors files.
+
+    Returns:
+        The sizes, or None when the directory has no readable `config.json` or one without the usual names.
+    """
+    config = _read_object(directory / "config.json")
+    if config is None:
+        return None
+    config = _object(config.get("text_config")) or config
+    width, blocks = _int(config, "hidden_size", "n_embd"), _int(config, "num_hidden_layers", "n_layer")
+    heads, vocab = _int(config, "num_attention_heads", "n_head"), _int(config, "vocab_size")
+    if not (width and blocks and heads and vocab):
+        return None
+    head = _int(config, "head_dim") or width // heads
+    tied = bool(config.get("tie_word_embeddings", True))
+    return Sizes(
+        vocab=vocab,
+        width=width,
+        blocks=blocks,
+        queries=heads * head,
+        keys=(_int(config, "num_key_value_heads") or heads) * head,
+        mlp=_int(config, "intermediate_size", "n_inner") or 4 * width,
+        positions=_int(config, "max_position_embeddings", "n_positions") or 2048,
+        tied=tied,
+        counted=_count(directory),
+    )
+
+
+def _count(directory: Path) -> int | None:
+    """Numbers in all safetensors files of a directory, read from their headers."""
+    total = 0
+    for path in sorted(directory.glob("model*.safetensors")):
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= _HEADER_LIMIT:
+                return None
+            try:
+                header = json.loads(file.read(length))
+                shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+            except (ValueError, KeyError, TypeError, AttributeError):
+                return None
+        for shape in shapes:
+            count = 1
+            for side in shape:
+                count *= int(side)
+            total += count
+    return total or None
+
+
+def _read_object(path: Path) -> Mapping[str, Any] | None:
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return _object(found)
+
+
+def _object(value: Any) -> Mapping[str, Any] | None:
+    return cast(Mapping[str, Any], value) if isinstance(value, dict) else None
+
+
+def _int(config: Mapping[str, Any], *names: str) -> int | None:
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None

@@ -1,0 +1,317 @@
+"""Runs: stages from input artifacts to one output artifact, skipped when done and continued when killed.
+
+A field of a stage's config that names another stage, a path or a hub id is marked with `input_field`; that is all the
+pipeline needs to know to order stages, to fingerprint them and to hand each one its inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from accord.artifacts import (
+    Artifact,
+    Workspace,
+    commit,
+    fingerprint,
+    load_artifact,
+    open_workspace,
+)
+from accord.config import Config, RunConfig, RunSettings
+from accord.errors import ConfigError
+from accord.manifest import InputRef
+from accord.runlock import lock_run
+from accord.storage import MANIFEST, write_atomic
+
+InputKind = Literal["model", "data"]
+LAB = "lab:"
+INDEX = "run.json"
+
+
+def input_field(kind: InputKind, default: Any = ..., *, description: str) -> Any:
+    """Declare a config field that names an input: a stage of the run, an artifact, a path, a hub id, or `lab:...`.
+
+    Args:
+        kind: what is needed of it.
+        default: usually the name of the stage that makes it in a standard run; None = optional.
+        description: for --help.
+    """
+    return Field(default, description=description, json_schema_extra={"input": kind})
+
+
+@dataclass(frozen=True)
+class Input:
+    """One resolved input of a stage."""
+
+    ref: str
+    """What the config said."""
+    path: Path | None
+    """File or directory; None for `lab:` and hub references, which are resolved by what they say."""
+    fingerprint: str
+    """Of the content."""
+    artifact: Artifact | None = None
+    """Where it comes from a stage."""
+
+    @property
+    def location(self) -> str:
+        """Path, or the reference itself."""
+        return self.ref if self.path is None else str(self.path)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage gets beside its config."""
+
+    run: RunSettings
+    inputs: Mapping[str, Input]
+    """By config field; a field that is a mapping or list gives `field.key`."""
+    work: Workspace
+    say: Callable[[str], None]
+    """Prints one line for the user."""
+
+    def many(self, field: str) -> dict[str, Input]:
+        """Inputs of a mapping field, by key."""
+        prefix = f"{field}."
+        return {k.removeprefix(prefix): v for k, v in self.inputs.items() if k.startswith(prefix)}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A function from input artifacts to one output artifact."""
+
+    name: str
+    version: int
+    """Raise it when the meaning of the output changes."""
+    config: type[Config]
+    kind: str
+    """Kind of the output, for the manifest."""
+    exports: Mapping[InputKind, str]
+    """What other stages may take from the output: kind -> file or directory in it."""
+    load: Callable[[], Callable[[Any, Context], dict[str, Any]]]
+    """Imports the stage's code (torch and all) and returns its run function: (config, context) -> metrics."""
+    whole_run: bool = False
+    """Depends on everything made before it in the run (the report)."""
+
+
+def stage_of(section: str, stages: Mapping[str, Stage]) -> Stage | None:
+    """The stage a section configures: `ppo`, or `ppo_anything` for a second one in the same run."""
+    return stages.get(section) or stages.get(section.split("_", 1)[0])
+
+
+def section_types(names: Iterable[str], stages: Mapping[str, Stage]) -> dict[str, type[Config]]:
+    """Config type of every known section and of every `<stage>_<suffix>` among `names`."""
+    types = {name: stage.config for name, stage in stages.items()}
+    for name in names:
+        stage = stage_of(name, stages)
+        if stage is not None:
+            types[name] = stage.config
+    return types
+
+
+def references(config: Config) -> dict[str, tuple[InputKind, str]]:
+    """Inputs a config names: field (or field.key) -> (kind, reference)."""
+    found: dict[str, tuple[InputKind, str]] = {}
+    for name, field in type(config).model_fields.items():
+        extra = field.json_schema_extra
+        if not isinstance(extra, dict) or "input" not in extra:
+            continue
+        kind: Any = extra["input"]
+        value = getattr(config, name)
+        if isinstance(value, str):
+            found[name] = (kind, value)
+        elif isinstance(value, Mapping):
+            found |= {f"{name}.{key}": (kind, str(item)) for key, item in value.items()}
+        elif isinstance(value, (list, tuple)):
+            found |= {f"{name}.{i}": (kind, str(item)) for i, item in enumerate(value)}
+    return found
+
+
+def order(config: RunConfig, wanted: Iterable[str] | None = None) -> list[str]:
+    """Sections in an order in which every stage comes after its inputs.
+
+    Args:
+        config: the run.
+        wanted: only these and what they need; None = all.
+
+    Raises:
+        ConfigError: a stage needs itself, directly or through others.
+    """
+    done: list[str] = []
+
+    def visit(section: str, path: tuple[str, ...]) -> None:
+        if section in path:
+            cycle = " -> ".join([*path, section])
+            raise ConfigError(f"stages need each other in a circle: {cycle}", where=str(config.path))
+        if section in done:
+            return
+        for _, reference in references(config.sections[section]).values():
+            maker = reference.partition(":")[0]
+            if maker in config.sections:
+                visit(maker, (*path, section))
+        done.append(section)
+
+    for section in config.sections if wanted is None else wanted:
+        visit(section, ())
+    return done
+
+
+def hash_path(path: Path) -> str:
+    """SHA-256 over the content of a file, or of all files of a directory with their relative names."""
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def resolve(
+    section: str, config: RunConfig, stages: Mapping[str, Stage], made: Mapping[str, Artifact]
+) -> dict[str, Input]:
+    """Find every input of a section.
+
+    Raises:
+        ConfigError: a reference is no stage of the run, no path and cannot be a hub id, or a stage does not make what
+            is asked of it.
+    """
+    inputs: dict[str, Input] = {}
+    for field, (kind, reference) in references(config.sections[section]).items():
+        where = f"{config.path}: {section}.{field}"
+        base = config.path.parent if config.path is not None else Path()
+        local = next((p for p in (Path(reference).expanduser(), base / reference) if p.exists()), None)
+        maker, _, part = reference.partition(":")
+        if maker in made:
+            inputs[field] = _from_artifact(made[maker], reference, kind, stages, where, part)
+        elif reference.startswith(LAB):
+            inputs[field] = Input(reference, None, hashlib.sha256(reference.encode()).hexdigest())
+        elif local is not None and (local / MANIFEST).is_file():
+            inputs[field] = _from_artifact(load_artifact(local), reference, kind, stages, where)
+        elif local is not None:
+            inputs[field] = Input(reference, local, hash_path(local))
+        elif maker in stages or _looks_like_path(reference):
+            raise ConfigError(
+                f"'{reference}' is neither a stage of this run nor an existing path",
+                where=where,
+                fix=f"add a section '{reference}:' or give a path" if reference in stages else "check the path",
+            )
+        else:
+            inputs[field] = Input(reference, None, hashlib.sha256(f"hub:{reference}".encode()).hexdigest())
+    return inputs
+
+
+def _looks_like_path(reference: str) -> bool:
+    return reference.startswith((".", "/", "~")) or reference.count("/") != 1
+
+
+def _from_artifact(
+    artifact: Artifact, reference: str, kind: InputKind, stages: Mapping[str, Stage], where: str, part: str = ""
+) -> Input:
+    """The export of an artifact; `stage:part` names another file of it, `part.jsonl`."""
+    stage = stage_of(artifact.stage, stages)
+    if part:
+        path = artifact.path(f"{part}.jsonl")
+        mark = hashlib.sha256(f"{artifact.fingerprint}:{part}".encode()).hexdigest()
+        return Input(reference, path, mark, artifact)
+    export = stage.exports.get(kind) if stage else None
+    if export is None:
+        raise ConfigError(f"stage '{artifact.stage}' makes no {kind}", where=where, fix="name another stage")
+    return Input(reference, artifact.path(export), artifact.fingerprint, artifact)
+
+
+def run_pipeline(
+    config: RunConfig,
+    stages: Mapping[str, Stage],
+    *,
+    only: str | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Artifact]:
+    """Run every section of `config` that is not done, or one section and what it needs.
+
+    Args:
+        config: the run.
+        stages: every known stage by name.
+        only: a section; None = all.
+        say: prints one line for the user.
+
+    Returns:
+        The artifacts by section.
+
+    Raises:
+        AccordError: whatever a stage raises; what is done stays done, and what is begun continues next time.
+    """
+    run_dir = Path(config.run.dir) / config.run.name
+    made: dict[str, Artifact] = {}
+    sections = order(config, None if only is None else [only])
+    for section in sections:
+        if stage_of(section, stages) is None:
+            raise ConfigError(f"'{section}' is not a stage", where=str(config.path))
+    with lock_run(run_dir):
+        for section in sections:
+            stage = stage_of(section, stages)
+            assert stage is not None
+            made[section] = _run_stage(section, stage, config, stages, made, run_dir, say)
+            _write_index(run_dir, made)
+    return made
+
+
+def _run_stage(
+    section: str,
+    stage: Stage,
+    config: RunConfig,
+    stages: Mapping[str, Stage],
+    made: Mapping[str, Artifact],
+    run_dir: Path,
+    say: Callable[[str], None],
+) -> Artifact:
+    settings = config.sections[section]
+    inputs = resolve(section, config, stages, made)
+    hashes = {field: value.fingerprint for field, value in inputs.items()}
+    if stage.whole_run:
+        hashes |= {f"run.{name}": artifact.fingerprint for name, artifact in made.items()}
+    print_ = fingerprint(section, stage.version, settings, config.run.seed, hashes)
+    work = open_workspace(run_dir, section, print_)
+    if isinstance(work, Artifact):
+        say(f"{section}: done before ({work.dir.name})")
+        return work
+    say(f"{section}: {'continuing' if work.resumed else 'starting'}")
+    metrics = stage.load()(settings, Context(config.run, inputs, work, say))
+    refs = {
+        field: value.artifact or InputRef(stage="external", fingerprint=value.fingerprint, path=value.location)
+        for field, value in inputs.items()
+    }
+    artifact = commit(
+        work,
+        kind=stage.kind,
+        version=stage.version,
+        config=settings,
+        seed=config.run.seed,
+        inputs=refs,
+        metrics=metrics,
+    )
+    say(f"{section}: done in {artifact.manifest.seconds:.1f} s ({artifact.dir.name})")
+    return artifact
+
+
+def _write_index(run_dir: Path, made: Mapping[str, Artifact]) -> None:
+    """Say which artifacts belong to the newest invocation; variants of a stage may lie beside each other."""
+    index = {"stages": {section: artifact.dir.name for section, artifact in made.items()}}
+    write_atomic(run_dir / INDEX, json.dumps(index, indent=1).encode())
+
+
+def plan(config: RunConfig, stages: Mapping[str, Stage]) -> list[tuple[str, Stage, dict[str, tuple[InputKind, str]]]]:
+    """Sections in order, with their stage and what they refer to."""
+    found: list[tuple[str, Stage, dict[str, tuple[InputKind, str]]]] = []
+    for section in order(config):
+        stage = stage_of(section, stages)
+        if stage is None:
+            raise ConfigError(f"'{section}' is not a stage", where=str(config.path))
+        found.append((section, stage, references(config.sections[section])))
+    return found

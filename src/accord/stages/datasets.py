@@ -1,0 +1,81 @@
+"""Where a stage's records come from: files in any known format, other stages, or the lab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+from accord import rng
+from accord.data import read, unique_prompts
+from accord.errors import ConfigError, DataError
+from accord.pipeline import LAB, Context, Input
+from accord.types import Demonstration, Document, Prompt, Record
+
+R = TypeVar("R", bound=Record)
+
+
+def load(ctx: Context, field: str, want: type[R], *, max_bad_rows: int = 0) -> list[R]:
+    """Read the records of the input `field`.
+
+    Args:
+        ctx: the running stage.
+        field: config field that names the data.
+        want: record type needed.
+        max_bad_rows: rows that may be refused; they are written to `rejects-<field>.jsonl` in the stage's output.
+
+    Raises:
+        DataError: the data cannot be read, or more rows than allowed are bad.
+        ConfigError: an unknown `lab:` data set.
+    """
+    source = ctx.inputs[field]
+    if source.ref.startswith(LAB):
+        records = _from_lab(source, want, ctx.run.seed)
+        ctx.say(f"  {field}: {len(records)} records of {source.ref}")
+        return records
+    rejects = ctx.work.path(f"rejects-{field}.jsonl")
+    dataset = read(source.location, None if want is Record else want, max_bad_rows=max_bad_rows, rejects=rejects)
+    for line in dataset.describe():
+        ctx.say(f"  {line}")
+    records: list[Any] = list(dataset.records)
+    if want is Prompt:
+        distinct = unique_prompts(records)
+        if len(distinct) < len(records):
+            ctx.say(f"  {field}: {len(records)} rows hold {len(distinct)} different prompts")
+        records = list(distinct)
+    return records
+
+
+def _from_lab(source: Input, want: type[R], seed: int) -> list[R]:
+    """`lab:corpus?num=5000`, `lab:demonstrations?num=2000`, `lab:prompts?num=500&split=eval`; all take `seed`."""
+    from accord import lab
+
+    name, _, query = source.ref.removeprefix(LAB).partition("?")
+    options = dict(parse_qsl(query))
+    try:
+        num = int(options.pop("num", "1000"))
+        seed = rng.derive(int(options.pop("seed", str(seed))), "lab", name)
+    except ValueError as error:
+        raise ConfigError(f"'{source.ref}': num and seed are integers") from error
+    split = options.pop("split", "train")
+    makers = {
+        "corpus": (Document, lambda: lab.corpus(seed, num)),
+        "demonstrations": (Demonstration, lambda: lab.demonstrations(seed, num)),
+        "prompts": (Prompt, lambda: lab.prompts(seed, num, split=split)),
+    }
+    if name not in makers or options or split not in ("train", "eval", "probe"):
+        raise ConfigError(
+            f"'{source.ref}' is no lab data set",
+            fix="use lab:corpus, lab:demonstrations or lab:prompts with ?num=, &seed= and, for prompts, "
+            "&split=train, eval or probe",
+        )
+    kind, make = makers[name]
+    if not issubclass(kind, want):
+        raise DataError(f"'{source.ref}' gives {kind.__name__} records, {want.__name__} records are needed")
+    return [record for record in make() if isinstance(record, want)]
+
+
+def write_dropped(path: Path, dropped: tuple[tuple[str, str], ...]) -> None:
+    """Keep a list of the records left out of training, with reasons; no file when there are none."""
+    if dropped:
+        path.write_text("".join(f"{name}\t{reason}\n" for name, reason in dropped), encoding="utf-8")

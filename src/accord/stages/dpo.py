@@ -1,0 +1,87 @@
+"""Stage: direct preference optimisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accord import rng
+from accord.engines.base import Sampling
+from accord.models.build import score_stats
+from accord.models.checkpoint import load_reward, save_model
+from accord.pipeline import Context
+from accord.progress import track
+from accord.rewards.learned import LearnedReward
+from accord.stages.cards import model_card
+from accord.stages.configs import DPOConfig
+from accord.stages.datasets import load, write_dropped
+from accord.stages.policies import load_policy
+from accord.stages.probe import make_probe
+from accord.stages.training import device, hold_out, prompt_key, steps_for, train
+from accord.train.examples import from_preferences
+from accord.train.objectives import DPO
+from accord.train.sources import Offline, with_reference
+from accord.types import Preference
+
+
+def run(cfg: DPOConfig, ctx: Context) -> dict[str, Any]:
+    """Optimise the policy on pairs; the reference's log-probabilities are computed once."""
+    records = load(ctx, "dataset", Preference, max_bad_rows=cfg.max_bad_rows)
+    kept, _ = hold_out(records, prompt_key, cfg.eval_fraction, ctx.run.seed)
+    loaded = load_policy(ctx.inputs["model_name_or_path"].location, cfg, cfg.pad_token, f"{ctx.work.stage}.max_length")
+    policy, tokenizer = loaded.policy, loaded.tokenizer
+    encoded = from_preferences(kept, tokenizer, max_length=cfg.max_length, overlong=cfg.overlong)
+    ctx.say(f"  {encoded.describe()}")
+    write_dropped(ctx.work.path("dropped.tsv"), encoded.dropped)
+    frozen = loaded.reference()
+    ref = loaded.reference_forward(frozen)
+    with track("reference log-probs", total=2 * len(encoded.examples)) as bar:
+        examples = with_reference(
+            encoded.examples,
+            ref,
+            pad_id=loaded.pad_id,
+            token_budget=cfg.token_budget,
+            device=device(),
+            cache=ctx.work.checkpoints / "ref_logp.safetensors",
+            on_progress=bar.update,
+        )
+    source = Offline(
+        examples,
+        batch_size=cfg.train_batch_size,
+        pad_id=loaded.pad_id,
+        seed=rng.derive(ctx.run.seed, ctx.work.stage, "data"),
+    )
+    reward = None
+    if "reward_model" in ctx.inputs:
+        model = load_reward(ctx.inputs["reward_model"].location).to(device()).requires_grad_(False)
+        mean, std = score_stats(model.inner.config)
+        reward = LearnedReward(model, pad_id=loaded.pad_id, mean=mean, std=std)
+    measure = make_probe(
+        ctx,
+        cfg,
+        engine=loaded.engine(128),
+        tokenizer=tokenizer,
+        policy=policy,
+        forward=policy,
+        ref=ref,
+        reward=reward,
+        sampling=Sampling(max_new_tokens=cfg.max_completion_length),
+        token_budget=cfg.token_budget,
+    )
+    metrics = train(
+        ctx,
+        cfg,
+        module=policy,
+        forward=policy,
+        source=source,
+        objective=DPO(beta=cfg.beta, label_smoothing=cfg.label_smoothing),
+        steps=steps_for(cfg, len(examples)),
+        show=("loss", "rewards/accuracies"),
+        measure=measure,
+        eval_every=cfg.eval_steps,
+    )
+    metrics |= {"pairs": len(examples), "left_out": len(encoded.dropped)}
+    if measure is not None:
+        metrics |= {f"eval_{name}": value for name, value in measure().items()}
+    card = model_card("policy", ctx, method="direct preference optimisation (2305.18290)", metrics=metrics)
+    save_model(policy, tokenizer, ctx.work.path("model"), card)
+    return metrics

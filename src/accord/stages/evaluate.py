@@ -1,0 +1,174 @@
+"""Stage: answers of several models to held-out prompts, judged, compared with a baseline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from accord import lab, rng
+from accord.engines.base import Sampling
+from accord.errors import ConfigError
+from accord.evals.judged import Judged, compare, model_summary, rates
+from accord.functional import kl
+from accord.functional.masks import masked_sum
+from accord.models import chat
+from accord.models.build import score_stats
+from accord.models.checkpoint import load_reward, load_tokenizer
+from accord.models.policy import CausalModel
+from accord.pipeline import LAB, Context
+from accord.progress import track
+from accord.rewards.learned import LearnedReward
+from accord.stages.configs import EvaluateConfig
+from accord.stages.datasets import load
+from accord.stages.policies import engine_for, load_frozen
+from accord.stages.training import device
+from accord.train.rollouts import rollout_batch
+from accord.types import Completion, Prompt, Rollout
+
+
+def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
+    """Generate, judge and compare; the same prompts and sampling seeds for every model."""
+    prompts = load(ctx, "prompts", Prompt)
+    prompts = prompts if cfg.num_prompts < 0 else prompts[: cfg.num_prompts]
+    models = ctx.many("models")
+    base, base_tokenizer = load_frozen(models[cfg.baseline].location)
+    answers: dict[str, list[Completion]] = {}
+    divergence: dict[str, float | None] = {}
+    with track(ctx.work.stage, total=len(prompts) * len(models)) as bar:
+        for name, source in models.items():
+            policy, tokenizer = load_frozen(source.location)
+            answers[name], ids = _answer(cfg, ctx, policy, tokenizer, prompts, bar.update)
+            comparable = tokenizer.get_vocab() == base_tokenizer.get_vocab()
+            divergence[name] = _kl(policy, base, ids, answers[name], tokenizer.pad_token_id) if comparable else None
+    judged = {name: _judge(cfg, ctx, prompts, given) for name, given in answers.items()}
+    lengths = {name: [len(c.token_ids) for c in given] for name, given in answers.items()}
+    seed = rng.derive(ctx.run.seed, ctx.work.stage, "bootstrap")
+    results: dict[str, Any] = {
+        "judge": cfg.judge,
+        "baseline": cfg.baseline,
+        "sampling": {"temperature": cfg.temperature, "top_p": cfg.top_p, "top_k": cfg.top_k},
+        "models": {
+            name: {**model_summary(judged[name], lengths[name], seed=seed), "kl": divergence[name]} for name in models
+        },
+        "win_rates": [
+            compare(
+                (name, judged[name], lengths[name]),
+                (cfg.baseline, judged[cfg.baseline], lengths[cfg.baseline]),
+                seed=seed,
+            )
+            for name in models
+            if name != cfg.baseline
+        ],
+        "extra": {},
+    }
+    if cfg.judge.startswith(LAB):
+        groups = [str(p.meta.get("family", "")) for p in prompts]
+        results["extra"]["rates"] = {name: rates(judged[name], groups) for name in models}
+        best = [lab.score(p, lab.best_reply(p)).utility for p in prompts]
+        random = [lab.score(p, lab.random_reply(p, seed)).utility for p in prompts]
+        results["extra"]["headroom"] = {"best": sum(best) / len(best), "random": sum(random) / len(random)}
+    ctx.work.path("results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    _write_answers(ctx, prompts, answers, judged)
+    for row in results["win_rates"]:
+        ctx.say(
+            f"  {row['a']} against {row['b']}: win rate {row['win_rate']:.3f} [{row['low']:.3f}, {row['high']:.3f}], "
+            f"length {row['length_a']:.1f} against {row['length_b']:.1f} tokens"
+        )
+    return {
+        **{f"utility_{name}": results["models"][name]["utility"]["value"] for name in models},
+        **{f"win_rate_{row['a']}": row["win_rate"] for row in results["win_rates"]},
+        "prompts": len(prompts),
+    }
+
+
+def _answer(
+    cfg: EvaluateConfig,
+    ctx: Context,
+    policy: CausalModel,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    progress: Any,
+) -> tuple[list[Completion], list[tuple[int, ...]]]:
+    engine = engine_for(policy, tokenizer, cfg.max_batch)
+    sampling = Sampling(
+        max_new_tokens=cfg.max_completion_length,
+        temperature=cfg.temperature,
+        top_p=cfg.top_p,
+        top_k=cfg.top_k,
+    )
+    ids = [tuple(chat.encode_prompt(tokenizer, p.messages)) for p in prompts]
+    made: list[Completion] = []
+    for start in range(0, len(ids), cfg.max_batch):
+        part = ids[start : start + cfg.max_batch]
+        seeds = [rng.derive(ctx.run.seed, ctx.work.stage, "sampling", start + i) for i in range(len(part))]
+        made += engine.generate(part, sampling, seeds=seeds)
+        progress(len(part))
+    engine.close()
+    return made, ids
+
+
+@torch.no_grad()
+def _kl(
+    policy: CausalModel,
+    base: CausalModel,
+    ids: Sequence[tuple[int, ...]],
+    answers: Sequence[Completion],
+    pad_id: int,
+) -> float:
+    """KL to the baseline summed over an answer at temperature 1, averaged over answers, nats (k1 estimator)."""
+    total = 0.0
+    for start in range(0, len(ids), 256):
+        rollouts = [
+            Rollout(prompt=_PLACE, prompt_ids=i, completion=c, group=str(n))
+            for n, (i, c) in enumerate(zip(ids[start : start + 256], answers[start : start + 256], strict=True))
+        ]
+        for micro in rollout_batch(rollouts, pad_id).split(16384):
+            on_device = micro.to(device())
+            logp_BT, base_BT = policy(on_device).logp_BT, base(on_device).logp_BT
+            assert logp_BT is not None and base_BT is not None
+            total += float(masked_sum(kl.k1(logp_BT, base_BT), on_device.response_mask_BT))
+    return total / len(ids)
+
+
+_PLACE = Prompt.model_validate({"id": "", "messages": [{"role": "user", "content": "-"}]})
+
+
+def _judge(cfg: EvaluateConfig, ctx: Context, prompts: Sequence[Prompt], answers: Sequence[Completion]) -> list[Judged]:
+    if cfg.judge == "lab:gold":
+        if not all(lab.is_lab(p) for p in prompts):
+            raise ConfigError("lab:gold knows the truth about lab prompts only", fix="name a reward model as judge")
+        golds = [lab.score(p, c.text) for p, c in zip(prompts, answers, strict=True)]
+        return [Judged(g.utility, g.parts, g.labels) for g in golds]
+    location = ctx.inputs["judge"].location
+    tokenizer = load_tokenizer(location)
+    model = load_reward(location).to(device()).requires_grad_(False)
+    mean, std = score_stats(model.inner.config)
+    reward = LearnedReward(model, pad_id=tokenizer.pad_token_id, mean=mean, std=std)
+    # Text, not ids: the judged models may have other tokenizers than the judge.
+    sequences = [
+        [*chat.encode_prompt(tokenizer, p.messages), *chat.encode_completion(tokenizer, c.text)]
+        for p, c in zip(prompts, answers, strict=True)
+    ]
+    return [Judged(value) for value in reward.score_ids(sequences)]
+
+
+def _write_answers(
+    ctx: Context,
+    prompts: Sequence[Prompt],
+    answers: dict[str, list[Completion]],
+    judged: dict[str, list[Judged]],
+) -> None:
+    with ctx.work.path("answers.jsonl").open("w", encoding="utf-8") as file:
+        for i, prompt in enumerate(prompts):
+            row = {
+                "prompt": prompt.model_dump(mode="json"),
+                "answers": {name: given[i].text for name, given in answers.items()},
+                "gold": {
+                    name: {"utility": values[i].value, "parts": dict(values[i].parts)}
+                    for name, values in judged.items()
+                },
+            }
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")

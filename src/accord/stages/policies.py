@@ -1,0 +1,96 @@
+"""Loading what stages train: policies with an optional LoRA adapter, references, engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from accord.batch import Batch, Forward
+from accord.engines.native import NativeEngine
+from accord.models import chat
+from accord.models.build import copy_frozen
+from accord.models.checkpoint import check_vocabulary, load_causal, load_tokenizer, max_positions
+from accord.models.lora import adapters_off, add_lora
+from accord.models.policy import CausalModel
+from accord.stages.configs import Training
+from accord.stages.training import DTYPES, check_length, device
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A policy ready to be trained, with its tokenizer."""
+
+    policy: CausalModel
+    tokenizer: Any
+    uses_lora: bool
+
+    @property
+    def pad_id(self) -> int:
+        """Padding id."""
+        return self.tokenizer.pad_token_id
+
+    def reference(self) -> CausalModel | None:
+        """A frozen copy of the policy as it is now; None with LoRA, where the reference is the adapters off."""
+        return None if self.uses_lora else copy_frozen(self.policy)
+
+    def reference_forward(self, ref: CausalModel | None, temperature: float = 1.0) -> Callable[[Batch], Forward]:
+        """The reference as a function of a batch, whichever form it has."""
+        model = self.policy if ref is None else ref
+
+        def forward(batch: Batch) -> Forward:
+            with adapters_off(self.policy) if ref is None else nullcontext():
+                return model(batch, temperature=temperature)
+
+        return forward
+
+    def engine(self, max_batch: int) -> NativeEngine:
+        """An engine that samples from the policy's own weights."""
+        return engine_for(self.policy, self.tokenizer, max_batch)
+
+
+def load_policy(location: str, cfg: Training, pad_token: str | None, where: str) -> Loaded:
+    """Load a policy and its tokenizer as `cfg` wants them, and check that they fit together.
+
+    Raises:
+        ModelError: the model, tokenizer or chat template cannot be used.
+        ConfigError: max_length is larger than the model's context.
+    """
+    hf, tokenizer = load_pair(location, DTYPES[cfg.dtype], pad_token)
+    check_length(cfg.max_length, max_positions(hf), where)
+    if cfg.use_peft:
+        hf = add_lora(hf, r=cfg.lora_r, alpha=cfg.lora_alpha, targets=cfg.lora_target_modules)
+    return Loaded(CausalModel(hf), tokenizer, cfg.use_peft)
+
+
+def load_frozen(location: str) -> tuple[CausalModel, Any]:
+    """Load a policy only to sample from or to score with."""
+    hf, tokenizer = load_pair(location, torch.float32)
+    return CausalModel(hf).requires_grad_(False), tokenizer
+
+
+def load_pair(location: str, dtype: torch.dtype, pad_token: str | None = None) -> tuple[Any, Any]:
+    """Load a causal model and its tokenizer onto the device, and refuse them when they do not fit each other.
+
+    Raises:
+        ModelError: the model, tokenizer or chat template cannot be used, or their vocabularies differ.
+    """
+    tokenizer = load_tokenizer(location, pad_token=pad_token)
+    hf = load_causal(location, dtype=dtype)
+    check_vocabulary(hf, tokenizer)
+    chat.check_template(tokenizer, hf.generation_config)
+    return hf.to(device()), tokenizer
+
+
+def engine_for(policy: CausalModel, tokenizer: Any, max_batch: int) -> NativeEngine:
+    """The native engine over `policy`, stopping at every end token its model knows."""
+    return NativeEngine(
+        policy.hf,
+        stop_ids=chat.stop_ids(tokenizer, policy.inner.generation_config),
+        pad_id=tokenizer.pad_token_id,
+        decode=lambda ids: chat.decode(tokenizer, ids),
+        max_batch=max_batch,
+    )

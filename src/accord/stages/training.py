@@ -1,0 +1,166 @@
+"""What every training stage does around `fit`: learner, progress, metrics file, checkpoints, resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from accord import rng
+from accord.batch import Batch, Forward
+from accord.errors import ConfigError
+from accord.pipeline import Context, Input
+from accord.progress import track
+from accord.stages.configs import Training
+from accord.tracking import Tracker
+from accord.train import hooks
+from accord.train.examples import Example
+from accord.train.loop import Hook, Learner, Objective, Source, fit
+from accord.train.optim import adamw, schedule
+from accord.types import Preference, Prompt
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+T = TypeVar("T")
+
+
+def device() -> torch.device:
+    """The device stages train on: the first CUDA device, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def model_location(source: Input) -> str:
+    """Directory or hub id of a model input."""
+    return source.location
+
+
+def steps_for(cfg: Training, num_examples: int) -> int:
+    """Optimiser steps: max_steps, or num_train_epochs over the examples."""
+    if cfg.max_steps > 0:
+        return cfg.max_steps
+    return max(1, round(cfg.num_train_epochs * num_examples / cfg.train_batch_size))
+
+
+def train(  # noqa: PLR0913
+    ctx: Context,
+    cfg: Training,
+    *,
+    module: nn.Module,
+    forward: Callable[[Batch], Forward],
+    source: Source,
+    objective: Objective,
+    steps: int,
+    show: Sequence[str] = ("loss",),
+    measure: Callable[[], Mapping[str, float]] | None = None,
+    eval_every: int = 0,
+    guards: Sequence[Hook] = (),
+    learning_rates: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Train to `steps`, resuming where a killed attempt was, and return the final numbers.
+
+    Args:
+        ctx: the running stage; metrics go to its `metrics.jsonl`, checkpoints to its checkpoint directory.
+        cfg: optimiser and bookkeeping fields.
+        module: what is trained and checkpointed.
+        forward: `module` on a micro-batch.
+        source: batches.
+        objective: loss.
+        steps: optimiser steps in all.
+        show: metrics beside the progress bar.
+        measure: evaluation, logged as `eval/<name>`.
+        eval_every: steps between evaluations; 0 = only at the start and the end.
+        guards: further hooks, run after logging and before the checkpoint.
+        learning_rates: base rate by parameter-name prefix, where it differs from cfg.learning_rate.
+    """
+    optimizer = adamw(
+        module,
+        learning_rate=cfg.learning_rate,
+        overrides=learning_rates,
+        weight_decay=cfg.weight_decay,
+        betas=(cfg.adam_beta1, cfg.adam_beta2),
+        eps=cfg.adam_epsilon,
+    )
+    learner = Learner(
+        module=module,
+        forward=forward,
+        optimizer=optimizer,
+        schedule=schedule(cfg.lr_scheduler_type, steps=steps, warmup_steps=round(cfg.warmup_ratio * steps)),
+        token_budget=cfg.token_budget,
+        max_grad_norm=cfg.max_grad_norm,
+    )
+    with Tracker(ctx.work.dir, tensorboard=True) as tracker:
+        begun = hooks.resume(ctx.work.checkpoints, learner, source, tracker)
+        if begun:
+            ctx.say(f"  continuing from step {begun} of {steps}")
+        elif measure is not None:
+            tracker.log(0, {f"eval/{name}": value for name, value in measure().items()})
+        started = time.monotonic()
+        with track(ctx.work.stage, total=steps, done=begun) as bar:
+            chain: list[Hook] = []
+            if measure is not None:
+                chain.append(hooks.evaluate(measure, eval_every or steps))
+            chain += [hooks.log(tracker, cfg.logging_steps), hooks.show(bar, *show), *guards]
+            chain.append(hooks.checkpoint(ctx.work.checkpoints, cfg.save_steps))
+            fit(learner, source, objective, steps=steps, hooks=chain)
+        seconds = time.monotonic() - started
+    return {
+        "steps": learner.step,
+        "train_seconds": round(seconds, 3),
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "trainable_parameters": sum(p.numel() for p in learner.trainable().values()),
+    }
+
+
+def hold_out(records: Sequence[T], key: Callable[[T], str], fraction: float, seed: int) -> tuple[list[T], list[T]]:
+    """Split records into (train, held out) by a hash of `key`, so that equal keys stay together."""
+    parts: tuple[list[T], list[T]] = ([], [])
+    for record in records:
+        parts[rng.derive(seed, "hold-out", key(record)) / 2**63 < fraction].append(record)
+    return parts
+
+
+def prompt_key(record: Preference | Prompt) -> str:
+    """Text of a prompt, what "the same prompt" means in splits."""
+    prompt = record.prompt if isinstance(record, Preference) else record
+    return "\x1e".join(f"{m.role}\x1f{m.content}" for m in prompt.messages)
+
+
+@torch.no_grad()
+def mean_nll(forward: Callable[[Batch], Forward], batches: Sequence[Batch], token_budget: int) -> float:
+    """Mean negative log-likelihood of the response tokens of `batches`, nats."""
+    total, count = 0.0, 0
+    where = device()
+    for batch in batches:
+        for micro in batch.split(token_budget):
+            out = forward(micro.to(where))
+            assert out.logp_BT is not None
+            total -= float(out.logp_BT.double().sum())
+            count += int(micro.response_mask_BT.sum())
+    return total / max(1, count)
+
+
+def check_length(max_length: int, longest: int, where: str) -> None:
+    """Refuse a max_length that the model's positions cannot hold.
+
+    Raises:
+        ConfigError: max_length is larger than the model's context.
+    """
+    if max_length > longest:
+        raise ConfigError(
+            f"max_length is {max_length} and the model has {longest} positions",
+            where=where,
+            fix="lower max_length",
+        )
+
+
+def longest_row(examples: Sequence[Example]) -> int:
+    """Tokens of the longest row."""
+    return max(len(row.ids) for e in examples for row in e.rows)
+
+
+def card_path(directory: Path) -> Path:
+    """Where a model card lies in a model directory."""
+    return directory / "README.md"

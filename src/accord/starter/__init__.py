@@ -1,0 +1,1 @@
+"""What `accord init` and `accord demo` start from."""

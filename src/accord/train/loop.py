@@ -1,0 +1,239 @@
+"""The one training loop: `fit` joins a source of batches and an objective, and knows nothing else.
+
+An optimiser step is the same for every algorithm. The denominator of the loss is a property of the whole batch and is
+known before any forward pass, so the batch may be cut into micro-batches by length and token budget, in any way, and
+the gradient stays the same up to rounding (tests/property/test_update.py).
+"""
+
+# pyright: reportUnknownMemberType=false
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from accord.batch import Batch, Forward, Mean, Terms
+from accord.errors import TrainingError
+
+
+class Objective(Protocol):
+    """A loss that states its own denominator."""
+
+    def denominator(self, batch: Batch) -> Tensor:
+        """Number of units (tokens, rows, pairs) the summed loss of `batch` is divided by, a scalar tensor."""
+        ...
+
+    def __call__(self, out: Forward, batch: Batch) -> Terms:
+        """Loss SUM of a micro-batch and metrics as (sum, count)."""
+        ...
+
+
+class Source(Protocol):
+    """An endless iterator of batches that can say where it is and go back there."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batches, continuing from the restored position."""
+        ...
+
+    @property
+    def at_boundary(self) -> bool:
+        """True when a checkpoint taken now loses nothing (for on-policy sources: between rollouts)."""
+        ...
+
+    def report(self) -> dict[str, float]:
+        """Metrics of the source itself that are new since the last call (rollout statistics, epoch, ...)."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able position and controllers."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue exactly after the batch at which `state` was taken."""
+        ...
+
+
+@dataclass
+class Learner:
+    """The module being trained together with its optimiser."""
+
+    module: nn.Module
+    """Everything that is trained or saved in a checkpoint."""
+    forward: Callable[[Batch], Forward]
+    """`module` applied to a micro-batch, with temperature, entropy and so on already bound."""
+    optimizer: torch.optim.Optimizer
+    """Its parameter groups carry the base learning rate in `initial_lr`."""
+    schedule: Callable[[int], float]
+    """Multiplier of the learning rate at optimiser step 0, 1, ..."""
+    token_budget: int = 8192
+    """Largest rows x length of a micro-batch, padding included."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this global L2 norm; 0 switches clipping off."""
+    step: int = 0
+    """Optimiser steps done."""
+    memory: dict[str, Any] = field(default_factory=dict[str, Any])
+    """JSON-able things that hooks remember from step to step; part of the state, so a resumed run remembers them."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the first parameter."""
+        return next(self.module.parameters()).device
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Trained parameters by name, tied weights once."""
+        return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON-able values from which `restore` continues bit for bit.
+
+        The tensors are the live ones: write or copy them before the next step.
+        """
+        names = {id(p): name for name, p in self.module.named_parameters()}
+        tensors = {f"module.{name}": p.detach() for name, p in self.trainable().items()}
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                for key, value in self.optimizer.state.get(parameter, {}).items():
+                    tensors[f"optimizer.{names[id(parameter)]}.{key}"] = torch.as_tensor(value).detach()
+        return tensors, {"step": self.step, "memory": self.memory}
+
+    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Load what `state` returned.
+
+        Raises:
+            TrainingError: the tensors are not those of this module: a name, shape or type differs.
+        """
+        trainable = self.trainable()
+        saved = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
+        unfit = set(saved) ^ set(trainable)
+        for name in set(saved) & set(trainable):
+            if (saved[name].shape, saved[name].dtype) != (trainable[name].shape, trainable[name].dtype):
+                unfit.add(name)
+        if unfit:
+            raise TrainingError(
+                f"the checkpoint does not fit the model: parameter '{min(unfit)}' and {len(unfit) - 1} more",
+                fix="remove the stage's .partial directory to start it again",
+            )
+        state: dict[str, dict[str, Tensor]] = {name: {} for name in trainable}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                name, _, entry = key.removeprefix("optimizer.").rpartition(".")
+                # Everything of a fused optimiser, its step counter included, lives where the parameter does.
+                state[name][entry] = value.to(trainable[name].device, copy=True)
+        with torch.no_grad():
+            for name, parameter in trainable.items():
+                parameter.copy_(saved[name])
+                self.optimizer.state.pop(parameter, None)
+                if state[name]:
+                    self.optimizer.state[parameter] = state[name]
+        self.step = int(meta["step"])
+        self.memory = dict(meta["memory"])
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What hooks see after every optimiser step."""
+
+    step: int
+    """Optimiser steps done, this one included."""
+    total: int
+    """Steps this run will do."""
+    metrics: dict[str, float]
+    """Means of the step; hooks may add to it for the hooks after them."""
+    learner: Learner
+    source: Source
+
+
+Hook = Callable[[StepInfo], bool | None]
+"""Called after each step; returning True ends training, and the hooks behind it are not called any more.
+
+So a checkpoint hook behind a guard never stores a step at which training ended: a run that is killed after an early
+stop and run again comes to the same stop instead of walking past it.
+"""
+
+
+def update(learner: Learner, batch: Batch, objective: Objective) -> dict[str, float]:
+    """Do one optimiser step on `batch`, in micro-batches within the token budget.
+
+    Args:
+        learner: module, optimiser and limits; changed in place.
+        batch: the whole batch of this optimiser step.
+        objective: gives the denominator for `batch` and the loss sum of each micro-batch.
+
+    Returns:
+        Every metric of the objective as sum / count, and `loss`, `grad_norm`, `learning_rate`.
+
+    Raises:
+        TrainingError: nothing to train on in the batch, or a loss or gradient that is not finite.
+    """
+    total = objective.denominator(batch).to(learner.device)
+    if not bool(total > 0):
+        raise TrainingError(
+            "a batch has nothing to train on: its loss denominator is 0",
+            where=f"optimiser step {learner.step + 1}, {batch.num_rows} rows",
+            fix="look for empty completions or prompts that fill the whole max_length",
+        )
+    scale = learner.schedule(learner.step)
+    for group in learner.optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * scale
+    learner.optimizer.zero_grad(set_to_none=True)
+
+    loss_sum = torch.zeros((), dtype=torch.float64, device=learner.device)
+    sums: dict[str, tuple[Tensor, Tensor]] = {}
+    for micro in batch.split(learner.token_budget):
+        on_device = micro.to(learner.device)
+        terms = objective(learner.forward(on_device), on_device)
+        (terms.loss / total).backward()
+        loss_sum += terms.loss.detach().double()
+        _accumulate(sums, terms.metrics)
+
+    parameters = [p for p in learner.module.parameters() if p.requires_grad]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, learner.max_grad_norm or float("inf"))
+    metrics = {name: float(s / c) for name, (s, c) in sums.items() if float(c) > 0}
+    metrics |= {
+        "loss": float(loss_sum / total),
+        "grad_norm": float(norm),
+        "learning_rate": float(learner.optimizer.param_groups[0]["lr"]),
+    }
+    if not torch.isfinite(norm) or not torch.isfinite(loss_sum):
+        raise TrainingError(
+            f"the loss or its gradient is not finite (loss {metrics['loss']}, gradient norm {metrics['grad_norm']})",
+            where=f"optimiser step {learner.step + 1}",
+            fix="lower learning_rate, check max_grad_norm, and look at the data of this step",
+        )
+    learner.optimizer.step()
+    learner.step += 1
+    return metrics
+
+
+def _accumulate(sums: dict[str, tuple[Tensor, Tensor]], metrics: dict[str, Mean]) -> None:
+    for name, mean in metrics.items():
+        new_sum = torch.as_tensor(mean.sum).detach().double()
+        new_count = torch.as_tensor(mean.count).detach().double()
+        old_sum, old_count = sums.get(name, (torch.zeros_like(new_sum), torch.zeros_like(new_count)))
+        sums[name] = (old_sum + new_sum, old_count + new_count)
+
+
+def fit(learner: Learner, source: Source, objective: Objective, *, steps: int, hooks: Sequence[Hook] = ()) -> None:
+    """Train until `learner.step == steps` or a hook asks to stop.
+
+    Args:
+        learner: where to start; `learner.step` may be past 0 after a resume.
+        source: where batches come from.
+        objective: what is minimised.
+        steps: optimiser steps of the whole run, resumed part included.
+        hooks: called in order after every step, up to the first that asks to stop.
+
+    Raises:
+        TrainingError: see `update`.
+    """
+    if learner.step >= steps:
+        return
+    batches = iter(source)
+    while learner.step < steps:
+        metrics = update(learner, next(batches), objective)
+        info = StepInfo(learner.step, steps, metrics | source.report(), learner, source)
+        if any(hook(info) for hook in hooks):
+            return
