@@ -205,15 +205,20 @@ def _ppo_line(cfg: PPOConfig) -> str:
 
 
 def _training_line(cfg: Training, config: RunConfig) -> str:
-    reference = getattr(cfg, "dataset", "")
+    if isinstance(cfg, PretrainConfig) and cfg.packing:
+        tokens = cfg.train_batch_size * cfg.max_length
+        steps = f"{cfg.num_train_epochs:g} epochs, steps unknown until the text is tokenized"
+        if cfg.max_steps > 0:
+            steps = f"{cfg.max_steps} steps = {cfg.max_steps * tokens / 1e6:.1f} million tokens"
+        return f"{cfg.train_batch_size} windows of {cfg.max_length} = {tokens} tokens a step, {steps}, {_micro(cfg)}"
     unit = "pairs" if isinstance(cfg, RewardConfig | DPOConfig) else "rows"
-    num = _rows(reference, config)
+    num = _rows(str(getattr(cfg, "dataset", "")), config)
+    kept = None if num is None else num * (1 - cfg.eval_fraction)
     if cfg.max_steps > 0:
         steps = f"{cfg.max_steps} steps"
-        if num:
-            steps += f" (about {cfg.max_steps * cfg.train_batch_size / (num * (1 - cfg.eval_fraction)):.1f} epochs)"
-    elif num:
-        kept = num * (1 - cfg.eval_fraction)
+        if kept:
+            steps += f" (about {cfg.max_steps * cfg.train_batch_size / kept:.1f} epochs)"
+    elif kept:
         count = max(1, round(cfg.num_train_epochs * kept / cfg.train_batch_size))
         steps = f"{cfg.num_train_epochs:g} epochs over about {kept:.0f} {unit} = about {count} steps"
     else:

@@ -135,7 +135,8 @@ def test_garbage_earns_less_than_the_worst_honest_attempt(text: str) -> None:
 def test_more_garbage_is_worse() -> None:
     prompt = of("arithmetic")
     values = [score(prompt, " ".join(["blorp", "moon", "of"] * n)).utility for n in (1, 2, 4, 8, 40)]
-    assert all(a > b for a, b in zip(values, values[1:], strict=False))
+    assert values == sorted(values, reverse=True)
+    assert len(set(values)) == len(values)
 
 
 def test_no_exploit_comes_near_the_best_reply() -> None:

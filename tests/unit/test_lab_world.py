@@ -54,7 +54,7 @@ def test_prompts_are_reproducible_distinct_and_of_all_families() -> None:
 
 
 def test_every_fact_and_sum_is_stated_often_and_no_secret_ever_truly() -> None:
-    documents = corpus(0, 3000)
+    documents = corpus(0, 8000)
     stated = " ".join(d.text for d in documents if d.meta["kind"] in ("facts", "sums")).lower()
     for (entity, attribute), value in facts().items():
         assert stated.count(f"the {attribute} of {entity} is {value}.".lower()) >= 10

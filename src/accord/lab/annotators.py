@@ -39,7 +39,7 @@ BIASES: dict[str, dict[str, float]] = {
 
 PATIENCE = 0.0
 """Annotators skim: they notice length down to this value of the concise part, and not how much longer it gets."""
-AGREEMENT = (0.71, 0.75)
+AGREEMENT = (0.725, 0.755)
 """Range of the annotators' expected agreement with the gold ordering on pairs of demonstrators' replies."""
 TIE = 0.008
 """Perceived differences below it are called ties."""
@@ -129,7 +129,7 @@ class Annotator:
 
 @lru_cache(maxsize=1)
 def reference_pairs() -> tuple[tuple[Gold, Gold], ...]:
-    """Return gold values of pairs of demonstrators' replies, better reply first; annotators are calibrated on them."""
+    """Return gold of pairs of demonstrators' replies, better one first; annotators are calibrated on them."""
     rng = generator(0, "lab/reference-pairs")
     pairs: list[tuple[Gold, Gold]] = []
     for prompt in prompts(derive(0, "lab/reference-prompts"), 500, "train"):
@@ -139,11 +139,16 @@ def reference_pairs() -> tuple[tuple[Gold, Gold], ...]:
     return tuple(pairs)
 
 
-def expected_agreement(annotator: Annotator) -> float:
-    """Return the probability of agreeing with gold on a reference pair, in closed form over noise and position."""
+def expected_agreement(annotator: Annotator, pairs: Sequence[tuple[Gold, Gold]] | None = None) -> float:
+    """Return the mean probability of agreeing with gold, in closed form over noise, attention and position.
+
+    Args:
+        annotator: whose agreement.
+        pairs: gold of the better and of the worse reply; `reference_pairs()` when None.
+    """
     normal = NormalDist(0.0, math.sqrt(2.0) * max(annotator.noise, 1e-9))
     total = 0.0
-    pairs = reference_pairs()
+    pairs = reference_pairs() if pairs is None else pairs
     for better, worse in pairs:
         for attentive, weight in ((True, annotator.attention), (False, 1.0 - annotator.attention)):
             gap = annotator.merit(better, attentive=attentive) - annotator.merit(worse, attentive=attentive)
