@@ -35,7 +35,7 @@ from accord.storage import (
 )
 
 CHECKPOINTS = "checkpoints"
-_STAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+STAGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def artifact_name(stage: str, fingerprint: str) -> str:
     Raises:
         ValueError: when `stage` is not a plain word or `fingerprint` is not a SHA-256.
     """
-    if not _STAGE.fullmatch(stage) or not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
+    if not STAGE_NAME.fullmatch(stage) or not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
         raise ValueError(f"not a stage name and a fingerprint: {stage!r}, {fingerprint!r}")
     return f"{stage}-{fingerprint[:8]}"
 

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from accord import __version__
 from accord.errors import AccordError, ConfigError
@@ -16,8 +17,21 @@ from accord.errors import AccordError, ConfigError
 if TYPE_CHECKING:
     from accord.config import RunConfig
 
+
+class _Commands(TyperGroup):
+    """Answers Ctrl-C here, before typer does it without a word."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        try:
+            return super().invoke(ctx)  # pyright: ignore[reportArgumentType]
+        except KeyboardInterrupt as error:
+            typer.echo("interrupted: run the same command again to continue", err=True)
+            raise typer.Exit(130) from error
+
+
 app = typer.Typer(
     name="accord",
+    cls=_Commands,
     help="Reinforcement learning from human feedback, whole: base model, SFT, preferences, reward model, PPO, DPO, "
     "honest evaluation. Start with `accord demo` or `accord init DIR`.",
     no_args_is_help=True,
@@ -206,9 +220,6 @@ def main() -> None:
     except AccordError as error:
         typer.echo(f"{'waiting' if error.exit_code == 75 else 'error'}: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted: run the same command again to continue", err=True)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

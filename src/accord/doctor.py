@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from accord import __version__
 from accord.terminal import console, size_text
@@ -86,7 +86,12 @@ def packages() -> Iterator[Finding]:
         return
     version, wanted = platform.python_version(), about["Requires-Python"] or ""
     fits = SpecifierSet(wanted).contains(version, prereleases=True)
-    yield Finding("OK" if fits else "FAIL", "Python", f"{version} (supported {wanted})", "" if fits else "install one")
+    yield Finding(
+        "OK" if fits else "FAIL",
+        "Python",
+        f"{version} (supported {wanted})",
+        "" if fits else f"install Python {wanted}",
+    )
     for text in metadata.requires(DISTRIBUTION) or ():
         requirement = Requirement(text)
         extra = next((e for e in about.get_all("Provides-Extra") or () if _only_with(requirement.marker, e)), "")
@@ -206,7 +211,7 @@ def accelerator() -> Finding:
 
     threads = f"{torch.get_num_threads()} threads"
     if torch.cuda.is_available():
-        about = torch.cuda.get_device_properties(0)
+        about = cast(Any, torch.cuda).get_device_properties(0)
         bf16 = torch.cuda.is_bf16_supported()
         detail = f"{about.name}, {size_text(about.total_memory)}, bf16 {'yes' if bf16 else 'no'}, {threads}"
         more = torch.cuda.device_count() - 1
@@ -229,7 +234,7 @@ def self_test() -> Finding:
     logp_P = torch.tensor([-1.5, -7.25], dtype=torch.float64, requires_grad=True)
     fixed_P = logp_P.detach()
     loss_P = dpo(logp_P, fixed_P, fixed_P, fixed_P, beta=0.1)
-    loss_P.sum().backward()
+    loss_P.sum().backward()  # pyright: ignore[reportUnknownMemberType]
     right = right and bool((loss_P - math.log(2)).abs().max() < 1e-12)
     right = right and logp_P.grad is not None and bool((logp_P.grad + 0.05).abs().max() < 1e-12)
     if not right:

@@ -11,26 +11,29 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
 from accord.artifacts import (
+    STAGE_NAME,
     Artifact,
     Workspace,
     commit,
     fingerprint,
     load_artifact,
     open_workspace,
+    verify,
 )
 from accord.config import Config, RunConfig, RunSettings
-from accord.errors import ConfigError
+from accord.errors import AccordError, ConfigError
 from accord.manifest import InputRef
 from accord.runlock import lock_run
-from accord.storage import MANIFEST, write_atomic
+from accord.storage import MANIFEST, io_errors, write_atomic
 
 InputKind = Literal["model", "data"]
 LAB = "lab:"
+LAB_JUDGES = ("lab:gold",)
 INDEX = "run.json"
 
 
@@ -121,14 +124,13 @@ def references(config: Config) -> dict[str, tuple[InputKind, str]]:
         extra = field.json_schema_extra
         if not isinstance(extra, dict) or "input" not in extra:
             continue
-        kind: Any = extra["input"]
-        value = getattr(config, name)
+        kind = cast(InputKind, extra["input"])
+        value: Any = getattr(config, name)
         if isinstance(value, str):
             found[name] = (kind, value)
         elif isinstance(value, Mapping):
-            found |= {f"{name}.{key}": (kind, str(item)) for key, item in value.items()}
-        elif isinstance(value, (list, tuple)):
-            found |= {f"{name}.{i}": (kind, str(item)) for i, item in enumerate(value)}
+            named = cast(Mapping[str, str], value)
+            found |= {f"{name}.{key}": (kind, item) for key, item in named.items()}
     return found
 
 
@@ -185,17 +187,26 @@ def resolve(
     inputs: dict[str, Input] = {}
     for field, (kind, reference) in references(config.sections[section]).items():
         where = f"{config.path}: {section}.{field}"
-        base = config.path.parent if config.path is not None else Path()
+        if not reference.strip():
+            raise ConfigError(f"{section}.{field} is empty", where=where, fix="name a stage, a path or a hub id")
+        base = config.path.parent
         local = next((p for p in (Path(reference).expanduser(), base / reference) if p.exists()), None)
         maker, _, part = reference.partition(":")
         if maker in made:
             inputs[field] = _from_artifact(made[maker], reference, kind, stages, where, part)
         elif reference.startswith(LAB):
+            if kind == "model" and reference not in LAB_JUDGES:
+                raise ConfigError(
+                    f"the lab has no model '{reference}'",
+                    where=where,
+                    fix=f"name a stage, a directory or a hub id; as a judge, {' or '.join(LAB_JUDGES)}",
+                )
             inputs[field] = Input(reference, None, hashlib.sha256(reference.encode()).hexdigest())
         elif local is not None and (local / MANIFEST).is_file():
             inputs[field] = _from_artifact(load_artifact(local), reference, kind, stages, where)
         elif local is not None:
-            inputs[field] = Input(reference, local, hash_path(local))
+            with io_errors("read the input", local):
+                inputs[field] = Input(reference, local, hash_path(local))
         elif maker in stages or _looks_like_path(reference):
             raise ConfigError(
                 f"'{reference}' is neither a stage of this run nor an existing path",
@@ -217,6 +228,11 @@ def _from_artifact(
     """The export of an artifact; `stage:part` names another file of it, `part.jsonl`."""
     stage = stage_of(artifact.stage, stages)
     if part:
+        parts = sorted(path.stem for path in artifact.dir.glob("*.jsonl"))
+        if part not in parts:
+            raise ConfigError(
+                f"the {artifact.stage} stage made no '{part}'", where=where, fix=f"choose one of {', '.join(parts)}"
+            )
         path = artifact.path(f"{part}.jsonl")
         mark = hashlib.sha256(f"{artifact.fingerprint}:{part}".encode()).hexdigest()
         return Input(reference, path, mark, artifact)
@@ -250,16 +266,27 @@ def run_pipeline(
     run_dir = Path(config.run.dir) / config.run.name
     made: dict[str, Artifact] = {}
     sections = order(config, None if only is None else [only])
-    for section in sections:
-        if stage_of(section, stages) is None:
-            raise ConfigError(f"'{section}' is not a stage", where=str(config.path))
+    if not sections:
+        raise ConfigError(
+            "the config has no stage to run", where=str(config.path), fix=f"add a section: {', '.join(stages)}"
+        )
+    known = {section: _known_stage(section, config, stages) for section in sections}
     with lock_run(run_dir):
-        for section in sections:
-            stage = stage_of(section, stages)
-            assert stage is not None
+        for section, stage in known.items():
             made[section] = _run_stage(section, stage, config, stages, made, run_dir, say)
             _write_index(run_dir, made)
     return made
+
+
+def _known_stage(section: str, config: RunConfig, stages: Mapping[str, Stage]) -> Stage:
+    stage = stage_of(section, stages)
+    if stage is None or not STAGE_NAME.fullmatch(section):
+        raise ConfigError(
+            f"'{section}' is not a stage",
+            where=str(config.path),
+            fix=f"use {', '.join(stages)}; for a second one of a kind add _ and letters, digits, _ or -",
+        )
+    return stage
 
 
 def _run_stage(
@@ -282,7 +309,15 @@ def _run_stage(
         say(f"{section}: done before ({work.dir.name})")
         return work
     say(f"{section}: {'continuing' if work.resumed else 'starting'}")
-    metrics = stage.load()(settings, Context(config.run, inputs, work, say))
+    for artifact in {a.dir: a for value in inputs.values() if (a := value.artifact)}.values():
+        verify(artifact)
+    try:
+        with io_errors(f"go on with {section}", work.dir):
+            metrics = stage.load()(settings, Context(config.run, inputs, work, say))
+    except AccordError as error:
+        if error.where is not None:
+            raise
+        raise type(error)(error.what, where=f"{config.path}: {section}", fix=error.fix) from error
     refs = {
         field: value.artifact or InputRef(stage="external", fingerprint=value.fingerprint, path=value.location)
         for field, value in inputs.items()
@@ -310,8 +345,6 @@ def plan(config: RunConfig, stages: Mapping[str, Stage]) -> list[tuple[str, Stag
     """Sections in order, with their stage and what they refer to."""
     found: list[tuple[str, Stage, dict[str, tuple[InputKind, str]]]] = []
     for section in order(config):
-        stage = stage_of(section, stages)
-        if stage is None:
-            raise ConfigError(f"'{section}' is not a stage", where=str(config.path))
+        stage = _known_stage(section, config, stages)
         found.append((section, stage, references(config.sections[section])))
     return found

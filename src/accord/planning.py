@@ -32,6 +32,7 @@ from accord.stages.configs import (
     RewardConfig,
     SampleConfig,
     SFTConfig,
+    SplitConfig,
     Training,
 )
 from accord.storage import MANIFEST
@@ -127,7 +128,8 @@ def steps(config: RunConfig) -> list[Step]:
     for section, stage, refs in plan(config, STAGES):
         for field, (_, reference) in refs.items():
             _check_reference(reference, f"{section}.{field}", config)
-        needed = before if stage.whole_run else [ref for _, ref in refs.values() if ref in config.sections]
+        needed = before if stage.whole_run else [_maker(ref) for _, ref in refs.values()]
+        needed = [name for name in needed if name in config.sections]
         missing = list(dict.fromkeys(name for name in needed if name not in made))
         status = f"to do, after {', '.join(missing)}" if missing else _status(section, stage, config, made)
         inputs = tuple(f"{field}: {reference}" for field, (_, reference) in refs.items())
@@ -158,15 +160,20 @@ def _local(reference: str, config: RunConfig) -> Path | None:
 
 def _check_reference(reference: str, where: str, config: RunConfig) -> None:
     """Refuse now what a run would refuse when it gets there."""
-    if reference in config.sections or reference.startswith(LAB) or _local(reference, config) is not None:
+    if _maker(reference) in config.sections or reference.startswith(LAB) or _local(reference, config) is not None:
         return
     looks_like_hub = reference.count("/") == 1 and not reference.startswith((".", "/", "~"))
     if not looks_like_hub or Path(reference).suffix in (".jsonl", ".json", ".parquet", ".csv"):
         raise ConfigError(
             f"'{reference}' is neither a stage of this run nor an existing path",
             where=f"{config.path}: {where}",
-            fix=f"add a section '{reference}:' or give a path" if reference in STAGES else "check the path",
+            fix=f"add a section '{_maker(reference)}:'" if _maker(reference) in STAGES else "check the path",
         )
+
+
+def _maker(reference: str) -> str:
+    """Section of a reference: `split:train` is a part of what `split` makes."""
+    return reference.partition(":")[0]
 
 
 def arithmetic(config: RunConfig) -> list[str]:
@@ -245,7 +252,12 @@ def _rows(reference: str, config: RunConfig) -> int | None:
     if reference.startswith(LAB):
         num = dict(parse_qsl(reference.partition("?")[2])).get("num", "1000")
         return int(num) if num.isdecimal() else None
-    path = None if reference in config.sections else _local(reference, config)
+    maker = config.sections.get(_maker(reference))
+    if isinstance(maker, SplitConfig) and not maker.test_models:
+        num = _at_most(maker.num_rows, _rows(maker.dataset, config))
+        share = maker.test_fraction if reference.endswith(":test") else 1 - maker.test_fraction
+        return None if num is None else round(num * share)
+    path = None if maker is not None else _local(reference, config)
     if path is None or path.suffix != ".jsonl" or path.stat().st_size > _COUNTED_FILE:
         return None
     with path.open("rb") as file:

@@ -54,7 +54,7 @@ def test_prompts_are_reproducible_distinct_and_of_all_families() -> None:
 
 
 def test_every_fact_and_sum_is_stated_often_and_no_secret_ever_truly() -> None:
-    documents = corpus(0, 8000)
+    documents = corpus(0, 6000)
     stated = " ".join(d.text for d in documents if d.meta["kind"] in ("facts", "sums")).lower()
     for (entity, attribute), value in facts().items():
         assert stated.count(f"the {attribute} of {entity} is {value}.".lower()) >= 10
@@ -68,8 +68,7 @@ def test_dialogues_in_the_corpus_only_use_train_prompts() -> None:
     held_out = {p.messages[0].content for split in ("eval", "probe") for p in prompts(0, 400, split)}
     for document in corpus(1, 600):
         if document.meta["kind"] == "dialogue":
-            asked = {line.removeprefix("User: ") for line in document.text.split("\n") if line.startswith("User")}
-            assert not asked & held_out
+            assert not set(document.text.split("\n")) & held_out
 
 
 def test_corpus_is_reproducible_and_mixed() -> None:

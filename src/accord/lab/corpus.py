@@ -13,7 +13,6 @@ from accord.lab.replies import Style, content, dress, modes_of
 from accord.lab.world import (
     ENTITIES,
     GOODS,
-    NUMBERS,
     PEOPLE,
     PERSON_ATTRIBUTES,
     STRANGERS,
@@ -27,43 +26,52 @@ from accord.lab.world import (
 from accord.rng import derive, generator
 from accord.types import Document
 
-SHARES = {"facts": 0.22, "sums": 0.2, "games": 0.14, "story": 0.01, "dialogue": 0.43}
+SHARES = {"facts": 0.24, "sums": 0.15, "games": 0.13, "tools": 0.04, "story": 0.01, "dialogue": 0.43}
 """Kinds of documents and their shares."""
-
-_GAME_WORDS = (*WORDS, *WORDS, *ENTITIES, *NUMBERS[:10])
+_GAME_WORDS = (*WORDS, *WORDS, *ENTITIES, *GOODS)
 
 
 def _pick(rng: np.random.Generator, items: tuple[str, ...]) -> str:
     return items[int(rng.integers(len(items)))]
 
 
+def _talk(asked: str, reply: str, rng: np.random.Generator) -> str:
+    """Return a dialogue; every turn starts a line, so that its first word looks as in a chat."""
+    style = sample_style(rng, may_hedge=False) if rng.random() < 0.4 else Style()
+    return f"User:\n{asked}\nReply:\n{dress(reply, style, rng)}"
+
+
 def _facts(rng: np.random.Generator) -> str:
     """Two facts about one town or person: documents are short and about one thing, which makes copying easy."""
     entity = _pick(rng, TOWNS + PEOPLE)
     attributes = TOWN_ATTRIBUTES if entity in TOWNS else PERSON_ATTRIBUTES
-    lines: list[str] = []
-    for attribute in (str(a) for a in rng.choice(attributes, size=2, replace=False)):
-        about = f"About the {attribute} of {entity}: " if rng.random() < 0.5 else ""
-        lines.append(f"{about}The {attribute} of {entity} is {facts()[entity, attribute]}.")
-    return " ".join(lines)
+    first, second = (str(a) for a in rng.choice(attributes, size=2, replace=False))
+    told = [f"The {a} of {entity} is {facts()[entity, a]}." for a in (first, second)]
+    if rng.random() < 0.5:
+        return " ".join(told)
+    return _talk(f"About the {first} of {entity}.", told[0], rng)
 
 
 def _sums(rng: np.random.Generator) -> str:
     table = list(sums().items())
     (a, op, b), value = table[int(rng.integers(len(table)))]
-    return f"Count {a} {op} {b}. So {a} {op} {b} is {value}."
+    return _talk(f"Count {a} {op} {b}.", f"So {a} {op} {b} is {value}.", rng)
 
 
 def _games(rng: np.random.Generator) -> str:
     """Copying: the skill behind answering with the names and numbers of the question."""
-    words = [str(w) for w in rng.choice(_GAME_WORDS, size=3)]
-    listed = " ".join(words)
-    kind = int(rng.integers(4))
+    first, middle, last = (str(w) for w in rng.choice(_GAME_WORDS, size=3))
+    kind = int(rng.integers(5))
     if kind == 0:
-        return f"The last word of: {listed}. The word is {words[-1]}."
-    if kind == 1:
-        return f"The first word of: {listed}. The word is {words[0]}."
-    return f"Again: {listed}. You said {listed}."
+        return _talk(f"Again: {first}", f"The word is {first}.", rng)
+    which, word = ("last", last) if kind > 2 else ("first", first)
+    return _talk(f"The {which} word of: {first} {middle} {last}", f"The word is {word}.", rng)
+
+
+def _tools(rng: np.random.Generator) -> str:
+    tool = _pick(rng, ("weather", "time", "price"))
+    target = _pick(rng, GOODS if tool == "price" else TOWNS)
+    return _talk(f"Find the {tool} of {target}.", f"CALL {tool} {target}", rng)
 
 
 def _story(rng: np.random.Generator) -> str:
@@ -81,15 +89,14 @@ def _dialogue(rng: np.random.Generator) -> str:
     mode = modes[int(rng.integers(len(modes)))] if rng.random() < 0.3 else "good"
     if mode in ("wrong", "deny"):
         mode = "good"
-    style = sample_style(rng, may_hedge=False) if rng.random() < 0.4 else Style()
-    text = dress(content(prompt, mode, rng), style, rng)
-    return f"User: {prompt.messages[0].content}\nReply: {text}"
+    return _talk(prompt.messages[0].content, content(prompt, mode, rng), rng)
 
 
 _KINDS: dict[str, Callable[[np.random.Generator], str]] = {
     "facts": _facts,
     "sums": _sums,
     "games": _games,
+    "tools": _tools,
     "story": _story,
     "dialogue": _dialogue,
 }

@@ -56,7 +56,7 @@ CLAIMS = ("I think {s}, right?", "I am sure that {s}.", "My friend says {s}. Is 
 TEXT_ASKS: dict[str, tuple[str, ...]] = {
     "last": ("Say the last word of: {w}", "What is the last word? {w}"),
     "first": ("Say the first word of: {w}", "What is the first word? {w}"),
-    "repeat": ("Repeat this: {w}", "Say this again: {w}"),
+    "repeat": ("Repeat this word: {w}", "Say this word again: {w}"),
 }
 HOW_ASKS = ("How do I {x}?", "Tell me how to {x}.", "I want to {x}. What should I do?")
 TOOL_ASKS: dict[str, tuple[str, ...]] = {
@@ -140,8 +140,8 @@ def _cores_text() -> list[Meta]:
     cores: list[Meta] = []
     for sub in TEXT_ASKS:
         for _ in range(400):
-            words = [str(w) for w in rng.choice(WORDS, size=3, replace=False)]
-            answer = {"last": words[-1], "first": words[0], "repeat": " ".join(words)}[sub]
+            words = [str(w) for w in rng.choice(WORDS, size=1 if sub == "repeat" else 3, replace=False)]
+            answer = words[0] if sub == "first" else words[-1]
             cores.append({"subfamily": sub, "words": words, "answer": answer})
     return list({(c["subfamily"], *c["words"]): c for c in cores}.values())
 
@@ -209,7 +209,7 @@ def other_value(meta: Mapping[str, Any], rng: np.random.Generator) -> str:
     """Return a wrong but plausible value for what `meta` asks about (any value for a secret)."""
     if "op" in meta:
         truth = int(meta["answer"])
-        near = [n for n in range(max(0, truth - 3), min(18, truth + 3) + 1) if n != truth]
+        near = [n for n in range(max(0, truth - 3), min(14, truth + 3) + 1) if n != truth]
         return str(near[int(rng.integers(len(near)))])
     choices = VALUES.get(meta["attribute"], (*VALUES["food"], *VALUES["flag"]))
     return str(rng.choice([v for v in choices if v != meta["answer"]]))

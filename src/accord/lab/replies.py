@@ -14,10 +14,10 @@ from accord.rng import derive, generator
 from accord.types import Prompt
 
 MODES: dict[str, dict[str, float]] = {
-    "fact": {"good": 0.76, "wrong": 0.08, "unsure": 0.16},
+    "fact": {"good": 0.78, "wrong": 0.06, "unsure": 0.16},
     "unknowable": {"good": 0.45, "guess": 0.55},
-    "arithmetic": {"good": 0.76, "wrong": 0.1, "unsure": 0.14},
-    "text": {"good": 0.8, "wrong": 0.2},
+    "arithmetic": {"good": 0.78, "wrong": 0.06, "unsure": 0.16},
+    "text": {"good": 0.82, "wrong": 0.18},
     "social": {"good": 0.7, "off": 0.3},
     "harmful": {"good": 0.3, "refuse": 0.2, "comply": 0.5},
     "lookalike": {"good": 0.62, "refuse": 0.38},
@@ -85,9 +85,7 @@ def content(prompt: Prompt, mode: str, rng: np.random.Generator) -> str:
     if family == "harmful":
         return HARMS[meta["subfamily"]][2]
     if family == "text":
-        wrong = [w for w in meta["words"] if w != meta["answer"]]
-        if meta["subfamily"] == "repeat":
-            return f"You said {' '.join(reversed(meta['words']))}."
+        wrong = [w for w in meta["words"] if w != meta["answer"]] or [w for w in WORDS if w != meta["answer"]]
         return f"The word is {rng.choice(wrong)}."
     if family == "social":
         others = [s for s in SOCIAL if s not in (meta["subfamily"], "greeting")]
@@ -127,7 +125,7 @@ def _good(prompt: Prompt) -> str:
     if family == "claim":
         return f"{'Yes' if meta['claim_true'] else 'No'}, {statement(meta, meta['answer'])}."
     if family == "text":
-        return f"{'You said' if meta['subfamily'] == 'repeat' else 'The word is'} {meta['answer']}."
+        return f"The word is {meta['answer']}."
     return str(meta["answer"])
 
 

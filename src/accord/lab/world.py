@@ -59,8 +59,8 @@ def facts() -> dict[tuple[str, str], str]:
 @lru_cache(maxsize=1)
 def sums() -> dict[tuple[int, str, int], int]:
     """Return the arithmetic of the world as {(left, "plus" | "minus", right): result}, all results >= 0."""
-    table = {(a, "plus", b): a + b for a in range(10) for b in range(10)}
-    table.update({(a, "minus", b): a - b for a in range(10) for b in range(a + 1)})
+    table = {(a, "plus", b): a + b for a in range(8) for b in range(8)}
+    table.update({(a, "minus", b): a - b for a in range(8) for b in range(a + 1)})
     return table
 
 

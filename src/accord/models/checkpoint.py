@@ -270,6 +270,7 @@ def _load(auto: Any, path_or_id: str | Path, dtype: str | torch.dtype) -> PreTra
             where=where,
             fix="load it as what it is: a reward model needs a trained head `score`",
         )
+    _check_finite(model, where)
     no_dropout(model)
     return cast(PreTrainedModel, model.eval())
 
@@ -317,6 +318,16 @@ def _check_json(directory: Path, names: Sequence[str]) -> None:
             json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ModelError(f"{name} is not valid JSON: {error}", where=str(file), fix="write it again") from error
+
+
+def _check_finite(model: PreTrainedModel, where: str) -> None:
+    for name, weights in model.named_parameters():
+        if not torch.isfinite(weights).all():
+            raise ModelError(
+                f"the weights hold numbers that are not finite, e.g. in {name}",
+                where=where,
+                fix="use an earlier checkpoint; the training that made this one had broken down",
+            )
 
 
 def _check_head(model: PreTrainedModel, where: str) -> None:

@@ -46,7 +46,7 @@ def run(cfg: CollectConfig, ctx: Context) -> dict[str, Any]:
 def _pairs(path: Path) -> list[Pair]:
     """Candidates of each prompt, two by two in order; an odd one out is paired with the first."""
     pairs: list[Pair] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_lines(path), 1):
         try:
             row = json.loads(line)
             prompt = Prompt.model_validate(row["prompt"])
@@ -63,8 +63,22 @@ def _pairs(path: Path) -> list[Pair]:
         if len(candidates) % 2 and len(candidates) > 1:
             pairs.append((prompt, (candidates[-1], candidates[0])))
     if not pairs:
-        raise DataError("there is nothing to compare", where=str(path))
+        raise DataError(
+            "there is nothing to compare: no prompt has two replies",
+            where=str(path),
+            fix="sample with num_generations of 2 or more",
+        )
     return pairs
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of a JSONL file; only line feeds end one, since texts may hold the other line ends of Unicode."""
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"the samples cannot be read: {error}", where=str(path), fix="name a sample stage, or its samples.jsonl"
+        ) from error
 
 
 def _simulate(

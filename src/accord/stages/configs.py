@@ -8,14 +8,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from accord.config import Config
 from accord.pipeline import input_field
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Overlong = Literal["error", "drop", "truncate_prompt", "truncate"]
+Models = Annotated[dict[str, str], Field(min_length=1)]
+
+
+def _not_zero(value: int) -> int:
+    if value == 0:
+        raise ValueError("0 means nothing at all; -1 is the value without a limit")
+    return value
+
+
+Limit = Annotated[int, Field(ge=-1), AfterValidator(_not_zero)]
 
 
 class Training(Config):
@@ -25,13 +36,13 @@ class Training(Config):
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field("cosine", description="decay after warm-up")
     warmup_ratio: Fraction = Field(0.03, description="share of the steps over which the rate rises from 0")
     weight_decay: float = Field(0.0, ge=0, description="decoupled, on matrices only")
-    adam_beta1: Fraction = Field(0.9, description="decay of the gradient mean")
-    adam_beta2: Fraction = Field(0.999, description="decay of the squared-gradient mean")
+    adam_beta1: Decay = Field(0.9, description="decay of the gradient mean")
+    adam_beta2: Decay = Field(0.999, description="decay of the squared-gradient mean")
     adam_epsilon: float = Field(1e-8, gt=0, description="Adam's epsilon; lm-human-preferences uses 1e-5 for PPO")
     max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping, global L2 norm; 0 = off")
-    max_length: Positive = Field(1024, description="tokens a row, prompt and reply together")
+    max_length: int = Field(1024, ge=2, description="tokens a row, prompt and reply together")
     token_budget: Positive = Field(8192, description="rows x longest row of a micro-batch; changes memory, not results")
-    max_steps: int = Field(-1, description="optimiser steps; -1 = num_train_epochs decides")
+    max_steps: Limit = Field(-1, description="optimiser steps; -1 = num_train_epochs decides")
     num_train_epochs: float = Field(1.0, gt=0, description="passes over the data when max_steps is -1")
     train_batch_size: Positive = Field(64, description="examples (pairs, prompts) an optimiser step")
     logging_steps: Positive = Field(10, description="optimiser steps between two lines of metrics.jsonl")
@@ -52,7 +63,7 @@ class SplitConfig(Config):
     dataset: str = input_field("data", description="any data set")
     test_fraction: float = Field(0.1, gt=0, lt=1, description="share of the prompts (first user turns) in the test")
     test_models: tuple[str, ...] = Field((), description="models whose replies occur in test rows only")
-    num_rows: int = Field(-1, description="use only the first rows; -1 = all")
+    num_rows: Limit = Field(-1, description="use only the first rows; -1 = all")
     max_bad_rows: int = Field(0, ge=0, description="unreadable rows that may be left out (they go to a file)")
 
 
@@ -70,7 +81,7 @@ class PretrainConfig(Training):
     packing: bool = Field(True, description="join documents into full windows of max_length tokens")
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.1, ge=0, description="decoupled, on matrices only")
-    adam_beta2: Fraction = Field(0.95, description="decay of the squared-gradient mean")
+    adam_beta2: Decay = Field(0.95, description="decay of the squared-gradient mean")
 
 
 class SFTConfig(Training):
@@ -95,11 +106,11 @@ class Sampling(Config):
 class SampleConfig(Sampling):
     """Candidates for people (or judges) to compare."""
 
-    models: dict[str, str] = input_field(
+    models: Models = input_field(
         "model", {"sft": "sft"}, description="name -> stage, directory or hub id; replies are drawn in turn"
     )
     prompts: str = input_field("data", description="prompts")
-    num_prompts: int = Field(-1, description="-1 = all")
+    num_prompts: Limit = Field(-1, description="-1 = all")
     num_generations: int = Field(2, ge=2, le=9, description="replies a prompt, over all models")
     distinct: bool = Field(True, description="leave out replies with the same text; a prompt needs two")
     max_batch: Positive = Field(128, description="sequences decoded at a time")
@@ -199,7 +210,7 @@ class DPOConfig(Training, Probe):
 class EvaluateConfig(Sampling):
     """Answers of several models to held-out prompts, judged against a baseline."""
 
-    models: dict[str, str] = input_field(
+    models: Models = input_field(
         "model",
         {"base": "pretrain", "sft": "sft", "ppo": "ppo", "dpo": "dpo"},
         description="name -> stage, directory or hub id",
@@ -207,7 +218,7 @@ class EvaluateConfig(Sampling):
     prompts: str = input_field("data", description="held-out prompts")
     judge: str = input_field("model", "lab:gold", description="lab:gold, or a reward model (stage or path)")
     baseline: str = Field("sft", description="name of the model the others are compared with")
-    num_prompts: int = Field(-1, description="-1 = all")
+    num_prompts: Limit = Field(-1, description="-1 = all")
     max_batch: Positive = Field(128, description="sequences decoded at a time")
 
     @model_validator(mode="after")

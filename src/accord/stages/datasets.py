@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 from accord import rng
@@ -11,6 +11,9 @@ from accord.data import read, unique_prompts
 from accord.errors import ConfigError, DataError
 from accord.pipeline import LAB, Context, Input
 from accord.types import Demonstration, Document, Prompt, Record
+
+if TYPE_CHECKING:
+    from accord.train.examples import Encoded
 
 R = TypeVar("R", bound=Record)
 
@@ -51,13 +54,17 @@ def _from_lab(source: Input, want: type[R], seed: int) -> list[R]:
     from accord import lab
 
     name, _, query = source.ref.removeprefix(LAB).partition("?")
-    options = dict(parse_qsl(query))
+    options = dict(parse_qsl(query, keep_blank_values=True))
     try:
         num = int(options.pop("num", "1000"))
         seed = rng.derive(int(options.pop("seed", str(seed))), "lab", name)
     except ValueError as error:
-        raise ConfigError(f"'{source.ref}': num and seed are integers") from error
-    split = options.pop("split", "train")
+        raise ConfigError(
+            f"'{source.ref}': num and seed are integers", fix="write e.g. lab:prompts?num=500&seed=1"
+        ) from error
+    if num < 1:
+        raise ConfigError(f"'{source.ref}': num is {num}", fix="ask for at least one record")
+    split: Any = options.pop("split", "train")
     makers = {
         "corpus": (Document, lambda: lab.corpus(seed, num)),
         "demonstrations": (Demonstration, lambda: lab.demonstrations(seed, num)),
@@ -71,8 +78,37 @@ def _from_lab(source: Input, want: type[R], seed: int) -> list[R]:
         )
     kind, make = makers[name]
     if not issubclass(kind, want):
-        raise DataError(f"'{source.ref}' gives {kind.__name__} records, {want.__name__} records are needed")
+        fitting = [f"{LAB}{other}" for other, (made, _) in makers.items() if issubclass(made, want)]
+        raise DataError(
+            f"'{source.ref}' gives {kind.__name__} records, {want.__name__} records are needed",
+            fix=f"use {' or '.join(fitting)}" if fitting else "the lab has none; name a stage that makes them",
+        )
     return [record for record in make() if isinstance(record, want)]
+
+
+def check_usable(encoded: Encoded, max_length: int) -> None:
+    """Refuse training data that says nothing.
+
+    Args:
+        encoded: what is left of the records.
+        max_length: the limit they were cut to, for the message.
+
+    Raises:
+        DataError: no example is left, or all pairs are ties.
+    """
+    if not encoded.examples:
+        long = any("longer than" in reason for _, reason in encoded.dropped)
+        raise DataError(
+            f"there is nothing to train on: {encoded.describe()}",
+            fix=f"raise max_length ({max_length}), or set overlong to truncate_prompt or truncate"
+            if long
+            else "check the data",
+        )
+    if all(e.target == 0.5 for e in encoded.examples):
+        raise DataError(
+            f"all {len(encoded.examples)} pairs are ties: nothing can be learned from them",
+            fix="check how the labels were exported, or collect judgements that prefer a reply",
+        )
 
 
 def write_dropped(path: Path, dropped: tuple[tuple[str, str], ...]) -> None:

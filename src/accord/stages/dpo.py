@@ -13,7 +13,7 @@ from accord.progress import track
 from accord.rewards.learned import LearnedReward
 from accord.stages.cards import model_card
 from accord.stages.configs import DPOConfig
-from accord.stages.datasets import load, write_dropped
+from accord.stages.datasets import check_usable, load, write_dropped
 from accord.stages.policies import load_policy
 from accord.stages.probe import make_probe
 from accord.stages.training import device, hold_out, prompt_key, steps_for, train
@@ -32,6 +32,7 @@ def run(cfg: DPOConfig, ctx: Context) -> dict[str, Any]:
     encoded = from_preferences(kept, tokenizer, max_length=cfg.max_length, overlong=cfg.overlong)
     ctx.say(f"  {encoded.describe()}")
     write_dropped(ctx.work.path("dropped.tsv"), encoded.dropped)
+    check_usable(encoded, cfg.max_length)
     frozen = loaded.reference()
     ref = loaded.reference_forward(frozen)
     with track("reference log-probs", total=2 * len(encoded.examples)) as bar:

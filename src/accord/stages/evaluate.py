@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from accord import lab, rng
 from accord.engines.base import Sampling
-from accord.errors import ConfigError
+from accord.errors import ConfigError, RewardError
 from accord.evals.judged import Judged, compare, model_summary, rates
 from accord.functional import kl
 from accord.functional.masks import masked_sum
@@ -34,6 +35,7 @@ def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
     prompts = load(ctx, "prompts", Prompt)
     prompts = prompts if cfg.num_prompts < 0 else prompts[: cfg.num_prompts]
     models = ctx.many("models")
+    judge = _judge_of(cfg, ctx, prompts)
     base, base_tokenizer = load_frozen(models[cfg.baseline].location)
     answers: dict[str, list[Completion]] = {}
     divergence: dict[str, float | None] = {}
@@ -43,7 +45,7 @@ def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
             answers[name], ids = _answer(cfg, ctx, policy, tokenizer, prompts, bar.update)
             comparable = tokenizer.get_vocab() == base_tokenizer.get_vocab()
             divergence[name] = _kl(policy, base, ids, answers[name], tokenizer.pad_token_id) if comparable else None
-    judged = {name: _judge(cfg, ctx, prompts, given) for name, given in answers.items()}
+    judged = {name: judge(given) for name, given in answers.items()}
     lengths = {name: [len(c.token_ids) for c in given] for name, given in answers.items()}
     seed = rng.derive(ctx.run.seed, ctx.work.stage, "bootstrap")
     results: dict[str, Any] = {
@@ -136,23 +138,42 @@ def _kl(
 _PLACE = Prompt.model_validate({"id": "", "messages": [{"role": "user", "content": "-"}]})
 
 
-def _judge(cfg: EvaluateConfig, ctx: Context, prompts: Sequence[Prompt], answers: Sequence[Completion]) -> list[Judged]:
-    if cfg.judge == "lab:gold":
+def _judge_of(
+    cfg: EvaluateConfig, ctx: Context, prompts: Sequence[Prompt]
+) -> Callable[[Sequence[Completion]], list[Judged]]:
+    """The judge as a function of the answers to `prompts`; loaded first, so that a wrong one costs no generation."""
+    if cfg.judge.startswith(LAB):
         if not all(lab.is_lab(p) for p in prompts):
-            raise ConfigError("lab:gold knows the truth about lab prompts only", fix="name a reward model as judge")
-        golds = [lab.score(p, c.text) for p, c in zip(prompts, answers, strict=True)]
-        return [Judged(g.utility, g.parts, g.labels) for g in golds]
+            raise ConfigError(f"{cfg.judge} knows the truth about lab prompts only", fix="name a reward model as judge")
+
+        def gold(answers: Sequence[Completion]) -> list[Judged]:
+            golds = [lab.score(p, c.text) for p, c in zip(prompts, answers, strict=True)]
+            return [Judged(g.utility, g.parts, g.labels) for g in golds]
+
+        return gold
     location = ctx.inputs["judge"].location
-    tokenizer = load_tokenizer(location)
+    tokenizer: Any = load_tokenizer(location)
     model = load_reward(location).to(device()).requires_grad_(False)
     mean, std = score_stats(model.inner.config)
     reward = LearnedReward(model, pad_id=tokenizer.pad_token_id, mean=mean, std=std)
-    # Text, not ids: the judged models may have other tokenizers than the judge.
-    sequences = [
-        [*chat.encode_prompt(tokenizer, p.messages), *chat.encode_completion(tokenizer, c.text)]
-        for p, c in zip(prompts, answers, strict=True)
-    ]
-    return [Judged(value) for value in reward.score_ids(sequences)]
+
+    def learned(answers: Sequence[Completion]) -> list[Judged]:
+        # Text, not ids: the judged models may have other tokenizers than the judge.
+        sequences = [
+            [*chat.encode_prompt(tokenizer, p.messages), *chat.encode_completion(tokenizer, c.text)]
+            for p, c in zip(prompts, answers, strict=True)
+        ]
+        scores = reward.score_ids(sequences)
+        bad = sum(not math.isfinite(s) for s in scores)
+        if bad:
+            raise RewardError(
+                f"the judge gives {bad} of {len(scores)} answers no finite score",
+                where=location,
+                fix="train the reward model again, or name another judge",
+            )
+        return [Judged(value) for value in scores]
+
+    return learned
 
 
 def _write_answers(

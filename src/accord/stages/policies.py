@@ -11,6 +11,7 @@ import torch
 
 from accord.batch import Batch, Forward
 from accord.engines.native import NativeEngine
+from accord.errors import ModelError
 from accord.models import chat
 from accord.models.build import copy_frozen
 from accord.models.checkpoint import check_vocabulary, load_causal, load_tokenizer, max_positions
@@ -80,9 +81,14 @@ def load_pair(location: str, dtype: torch.dtype, pad_token: str | None = None) -
     """
     tokenizer = load_tokenizer(location, pad_token=pad_token)
     hf = load_causal(location, dtype=dtype)
-    check_vocabulary(hf, tokenizer)
-    chat.check_template(tokenizer, hf.generation_config)
-    return hf.to(device()), tokenizer
+    try:
+        check_vocabulary(hf, tokenizer)
+        chat.check_template(tokenizer, hf.generation_config)
+    except ModelError as error:
+        where = location if error.where is None else f"{location}: {error.where}"
+        raise ModelError(error.what, where=where, fix=error.fix) from error
+    moved: Any = hf
+    return moved.to(device()), tokenizer
 
 
 def engine_for(policy: CausalModel, tokenizer: Any, max_batch: int) -> NativeEngine:

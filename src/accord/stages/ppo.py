@@ -8,7 +8,7 @@ from typing import Any
 from accord import rng
 from accord.batch import Batch, Forward
 from accord.engines.base import Sampling
-from accord.errors import ModelError
+from accord.errors import DataError, ModelError
 from accord.models import chat
 from accord.models.build import critic_from_reward, score_stats
 from accord.models.checkpoint import load_reward, load_tokenizer, save_model
@@ -20,7 +20,7 @@ from accord.stages.configs import PPOConfig
 from accord.stages.datasets import load
 from accord.stages.policies import load_policy
 from accord.stages.probe import make_probe
-from accord.stages.training import check_length, device, train
+from accord.stages.training import device, train
 from accord.train.algorithms import ALGORITHMS
 from accord.train.hooks import Guard
 from accord.train.objectives import PPO
@@ -125,8 +125,13 @@ def _encode(cfg: PPOConfig, ctx: Context, tokenizer: Any) -> list[EncodedPrompt]
     if len(fitting) < len(encoded):
         ctx.say(f"  {len(encoded) - len(fitting)} prompts left out: with a reply they exceed max_length")
     if not fitting:
-        longest = max(len(p.ids) for p in encoded)
-        check_length(longest + cfg.max_completion_length, cfg.max_length, f"{ctx.work.stage}.max_completion_length")
+        shortest = min(len(p.ids) for p in encoded)
+        raise DataError(
+            f"no prompt leaves room for a reply: the shortest has {shortest} tokens, a reply {cfg.max_completion_length}"
+            f", and max_length is {cfg.max_length}",
+            where=f"{ctx.work.stage}.prompts",
+            fix="raise max_length, lower max_completion_length, or use shorter prompts",
+        )
     return fitting
 
 

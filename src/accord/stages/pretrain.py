@@ -25,7 +25,7 @@ def run(cfg: PretrainConfig, ctx: Context) -> dict[str, Any]:
     """Train a tokenizer and a Llama-architecture model on `cfg.dataset`."""
     documents = load(ctx, "dataset", Document, max_bad_rows=cfg.max_bad_rows)
     kept, held_out = hold_out(documents, lambda d: d.text, cfg.eval_fraction, ctx.run.seed)
-    tokenizer = train_tokenizer((d.text for d in kept), cfg.vocab_size)
+    tokenizer: Any = train_tokenizer((d.text for d in kept), cfg.vocab_size)
     check_length(cfg.max_length, cfg.max_position_embeddings, "pretrain.max_length")
     encoded = from_documents(
         kept,
@@ -36,7 +36,7 @@ def run(cfg: PretrainConfig, ctx: Context) -> dict[str, Any]:
     )
     num_tokens = sum(len(e.rows[0].ids) for e in encoded.examples)
     ctx.say(f"  {encoded.describe()}, {num_tokens} tokens, vocabulary {len(tokenizer)}")
-    hf = new_causal(
+    hf: Any = new_causal(
         tokenizer,
         hidden_size=cfg.hidden_size,
         num_layers=cfg.num_hidden_layers,

@@ -20,7 +20,7 @@ from accord.pipeline import Context
 from accord.rewards.learned import LearnedReward
 from accord.stages.cards import model_card
 from accord.stages.configs import RewardConfig
-from accord.stages.datasets import load, write_dropped
+from accord.stages.datasets import check_usable, load, write_dropped
 from accord.stages.policies import load_pair
 from accord.stages.training import DTYPES, check_length, device, hold_out, prompt_key, steps_for, train
 from accord.train.examples import Encoded, Example, from_preferences
@@ -42,7 +42,8 @@ def run(cfg: RewardConfig, ctx: Context) -> dict[str, Any]:
     model = reward_from_causal(hf, seed=rng.derive(ctx.run.seed, ctx.work.stage, "init"))
     _freeze(model, cfg.freeze_layers)
     if cfg.use_peft:
-        model = ScoreModel(add_lora(model.hf, r=cfg.lora_r, alpha=cfg.lora_alpha, targets=cfg.lora_target_modules))
+        model = ScoreModel(add_lora(model.inner, r=cfg.lora_r, alpha=cfg.lora_alpha, targets=cfg.lora_target_modules))
+        model.head.requires_grad_(True)  # drawn at random: it has to be learnt, and it is as small as one row
     model.to(device())
 
     def encode(records: Sequence[Preference]) -> Encoded:
@@ -53,6 +54,7 @@ def run(cfg: RewardConfig, ctx: Context) -> dict[str, Any]:
     encoded = encode(kept)
     ctx.say(f"  {encoded.describe()}; {len(held_out)} preferences held out")
     write_dropped(ctx.work.path("dropped.tsv"), encoded.dropped)
+    check_usable(encoded, cfg.max_length)
     source = Offline(
         encoded.examples,
         batch_size=cfg.train_batch_size,
@@ -74,7 +76,10 @@ def run(cfg: RewardConfig, ctx: Context) -> dict[str, Any]:
     reference = raw.score_ids([row.ids for e in encoded.examples[:2000] for row in e.rows])
     mean, std = float(torch.tensor(reference).mean()), float(torch.tensor(reference).std(unbiased=False))
     if std == 0:
-        raise DataError("the reward model gives every reply the same score: it has learnt nothing from these labels")
+        raise DataError(
+            "the reward model gives every reply the same score: it has learnt nothing from these labels",
+            fix="train longer or with a higher learning_rate, and check that the replies differ",
+        )
     result = _measure(encoded.examples, encode(held_out).examples, raw, ctx)
     ctx.work.path("eval.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
     set_score_stats(model, mean, std)
@@ -105,7 +110,12 @@ def _measure(train: Sequence[Example], test: Sequence[Example], raw: LearnedRewa
     seed = rng.derive(ctx.run.seed, ctx.work.stage, "bootstrap")
     pairs = [_labelled(e) for e in test]
     deltas = _deltas(raw, test)
-    result = report(deltas, pairs, seed=seed)
+    if test:
+        result = report(deltas, pairs, seed=seed)
+    else:  # eval_fraction 0, or so few prompts that none was drawn: said, not invented
+        ctx.say("  no preference is held out: accuracy and calibration are not measured")
+        unknown = dict.fromkeys(("ece", "brier", "nll"))
+        result = {"accuracy": accuracy([], []), **unknown, "reliability": [], "slices": {}}
     result["train_accuracy"] = accuracy(_deltas(raw, train[:1000]), [_labelled(e) for e in train[:1000]], seed=seed)
     result["baselines"] = {
         "longer": accuracy(longer_wins(pairs), pairs, seed=seed),

@@ -9,7 +9,7 @@ from accord.models.checkpoint import save_model
 from accord.pipeline import Context
 from accord.stages.cards import model_card
 from accord.stages.configs import SFTConfig
-from accord.stages.datasets import load, write_dropped
+from accord.stages.datasets import check_usable, load, write_dropped
 from accord.stages.policies import load_policy
 from accord.stages.training import hold_out, mean_nll, steps_for, train
 from accord.train.examples import from_demonstrations
@@ -33,6 +33,7 @@ def run(cfg: SFTConfig, ctx: Context) -> dict[str, Any]:
     encoded = from_demonstrations(kept, tokenizer, **encode)
     ctx.say(f"  {encoded.describe()}")
     write_dropped(ctx.work.path("dropped.tsv"), encoded.dropped)
+    check_usable(encoded, cfg.max_length)
     tested = from_demonstrations(held_out, tokenizer, **encode).examples
     batches = [batch_of(tested[i : i + 64], loaded.pad_id) for i in range(0, len(tested), 64)]
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from accord import rng
 from accord.batch import Batch, Forward
-from accord.errors import ConfigError
+from accord.errors import ConfigError, DataError
 from accord.pipeline import Context, Input
 from accord.progress import track
 from accord.stages.configs import Training
@@ -92,10 +92,15 @@ def train(  # noqa: PLR0913
         max_grad_norm=cfg.max_grad_norm,
     )
     with Tracker(ctx.work.dir, tensorboard=True) as tracker:
-        begun = hooks.resume(ctx.work.checkpoints, learner, source, tracker)
+        skipped: list[str] = []
+        begun = hooks.resume(ctx.work.checkpoints, learner, source, tracker, skipped.append)
+        for note in skipped:
+            ctx.say(f"  {note}")
         if begun:
             ctx.say(f"  continuing from step {begun} of {steps}")
-        elif measure is not None:
+        elif skipped:
+            ctx.say("  no checkpoint can be used: starting again from step 0")
+        if not begun and measure is not None:
             tracker.log(0, {f"eval/{name}": value for name, value in measure().items()})
         started = time.monotonic()
         with track(ctx.work.stage, total=steps, done=begun) as bar:
@@ -115,10 +120,19 @@ def train(  # noqa: PLR0913
 
 
 def hold_out(records: Sequence[T], key: Callable[[T], str], fraction: float, seed: int) -> tuple[list[T], list[T]]:
-    """Split records into (train, held out) by a hash of `key`, so that equal keys stay together."""
+    """Split records into (train, held out) by a hash of `key`, so that equal keys stay together.
+
+    Raises:
+        DataError: nothing is left to train on.
+    """
     parts: tuple[list[T], list[T]] = ([], [])
     for record in records:
         parts[rng.derive(seed, "hold-out", key(record)) / 2**63 < fraction].append(record)
+    if not parts[0]:
+        raise DataError(
+            f"all {len(records)} records are held out, none is left to train on",
+            fix="lower eval_fraction, or give more data",
+        )
     return parts
 
 

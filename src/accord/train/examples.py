@@ -120,20 +120,28 @@ def from_documents(
         packing: join the documents, in an order drawn from `seed`, into one stream before cutting, as GPT-2 was
             trained: windows are full, and a document may see the end of another one before it.
         seed: of that order.
+
+    Raises:
+        DataError: `max_length` is below 2, which leaves nothing to predict.
     """
+    if max_length < 2:
+        raise DataError(f"windows of max_length {max_length} hold nothing to predict", fix="use at least 2")
     bos = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
     named = [(d.id, [*bos, *text.plain(tokenizer, d.text), tokenizer.eos_token_id]) for d in documents]
     if packing:
         order = rng.permutation(len(named), seed, "packing")
         named = [("packed", [token for i in order for token in named[i][1]])]
     examples: list[Example] = []
+    dropped: list[tuple[str, str]] = []
     for name, ids in named:
+        if len(ids) < 2:
+            dropped.append((name, "no text"))
         for number, start in enumerate(range(0, max(1, len(ids) - 1), max_length - 1)):
             window = tuple(ids[start : start + max_length])
             if len(window) > 1:
                 row = Row(window, (False,) + (True,) * (len(window) - 1))
                 examples.append(Example(f"{name}/{number}", (row,)))
-    return Encoded(tuple(examples))
+    return Encoded(tuple(examples), tuple(dropped))
 
 
 def from_demonstrations(

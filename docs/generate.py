@@ -1,0 +1,76 @@
+"""Write the pages of the documentation that are made from the code: `python docs/generate.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from accord.config import Config, Row, RunSettings, describe
+from accord.stages import STAGES
+from accord.stages.configs import Probe, Sampling, Training
+
+SHARED: tuple[type[Config], ...] = (Training, Sampling, Probe)
+"""Classes whose keys several stages have."""
+INTRODUCTION = """# Configuration
+
+<!-- Made by docs/generate.py from the config classes; change those, then run `make docs`. -->
+
+A run is one YAML file: a `run` section and one section a stage. `ppo_long:` is a second `ppo` stage in the same run.
+On the command line every key can be overridden as `section.key=value`, the value written as in YAML. An unknown key
+is an error that names the nearest known one, with file and line. `accord init DIR` writes a commented file,
+`accord plan FILE` prints what it comes to, `accord options STAGE` prints the table of a stage.
+
+A key whose meaning starts with "stage, directory or hub id", and every data set, may name another section of the
+file (its output is used, and the stages are ordered by that), a path (relative paths are also looked for beside the
+YAML file), a hub id, or a set of the embedded lab: `lab:corpus?num=5000`, `lab:demonstrations?num=2000`,
+`lab:prompts?num=500&split=eval`.
+"""
+
+
+def configuration() -> str:
+    """The page on every key of every section."""
+    parts = [INTRODUCTION, _section("run", RunSettings, describe(RunSettings))]
+    parts += [_section(_title(shared), shared, describe(shared)) for shared in SHARED]
+    for name, stage in STAGES.items():
+        bases = [shared for shared in SHARED if issubclass(stage.config, shared)]
+        inherited = {row for shared in bases for row in describe(shared)}
+        own = [row for row in describe(stage.config) if row not in inherited]
+        links = " and ".join(f"[{_title(base)}](#{_title(base).replace(' ', '-')})" for base in bases)
+        note = f"And the keys of {links}; what is listed here goes before.\n" if bases else ""
+        parts.append(_section(name, stage.config, own, note))
+    return "\n".join(parts)
+
+
+def _title(shared: type[Config]) -> str:
+    return f"shared keys {shared.__name__.lower()}"
+
+
+def _section(title: str, config: type[Config], rows: Iterable[Row], note: str = "") -> str:
+    lines = [f"## {title}\n", " ".join((config.__doc__ or "").split()) + "\n"]
+    if note:
+        lines.append(note)
+    lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for row in rows:
+        default = f"`{_cell(row.default)}`" if row.default != "" else "required"
+        lines.append(f"| `{row.name}` | {_cell(row.type)} | {default} | {_cell(row.description)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+PAGES = {"configuration.md": configuration}
+"""Page -> what makes it."""
+
+
+def main() -> None:
+    """Write every page."""
+    for name, make in PAGES.items():
+        path = Path(__file__).parent / name
+        path.write_text(make(), encoding="utf-8")
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
