@@ -185,9 +185,7 @@ def encoded_prompts(count: int) -> list[EncodedPrompt]:
 
 def count_reward(rollouts: list[Rollout]) -> list[Score]:
     """How often token 7 occurs, minus a little for length."""
-    return [
-        Score(value=r.completion.token_ids.count(7) - 0.05 * len(r.completion.token_ids)) for r in rollouts
-    ]
+    return [Score(value=r.completion.token_ids.count(7) - 0.05 * len(r.completion.token_ids)) for r in rollouts]
 
 
 def on_policy(

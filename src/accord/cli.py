@@ -141,6 +141,7 @@ def _stage_command(name: str, summary: str) -> Callable[..., None]:
 
 
 for _name, _command, _summary in (
+    ("split", "split", "Cut a data set into training and test rows that share no prompts."),
     ("pretrain", "pretrain", "Train a tokenizer and a base model on raw text."),
     ("sft", "sft", "Fine-tune on demonstrations."),
     ("sample", "sample", "Draw candidate replies to be compared."),
@@ -161,6 +162,7 @@ def stage_options(
     from accord.config import RunSettings, describe
     from accord.stages import STAGES
 
+    stage = {"eval": "evaluate"}.get(stage, stage)
     if stage not in STAGES and stage != "run":
         raise ConfigError(f"there is no stage '{stage}'", fix=f"choose one of run, {', '.join(STAGES)}")
     for row in describe(RunSettings if stage == "run" else STAGES[stage].config):

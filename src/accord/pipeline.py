@@ -149,7 +149,11 @@ def order(config: RunConfig, wanted: Iterable[str] | None = None) -> list[str]:
     def visit(section: str, path: tuple[str, ...]) -> None:
         if section in path:
             cycle = " -> ".join([*path, section])
-            raise ConfigError(f"stages need each other in a circle: {cycle}", where=str(config.path))
+            raise ConfigError(
+                f"stages need each other in a circle: {cycle}",
+                where=str(config.path),
+                fix="let one of them start from something else",
+            )
         if section in done:
             return
         for _, reference in references(config.sections[section]).values():
@@ -190,7 +194,9 @@ def resolve(
         if not reference.strip():
             raise ConfigError(f"{section}.{field} is empty", where=where, fix="name a stage, a path or a hub id")
         base = config.path.parent
-        local = next((p for p in (Path(reference).expanduser(), base / reference) if p.exists()), None)
+        local = next(
+            (p for p in (base / Path(reference).expanduser(), Path(reference).expanduser()) if p.exists()), None
+        )
         maker, _, part = reference.partition(":")
         if maker in made:
             inputs[field] = _from_artifact(made[maker], reference, kind, stages, where, part)
@@ -211,7 +217,7 @@ def resolve(
             raise ConfigError(
                 f"'{reference}' is neither a stage of this run nor an existing path",
                 where=where,
-                fix=f"add a section '{reference}:' or give a path" if reference in stages else "check the path",
+                fix=f"add a section '{maker}:' or give a path" if maker in stages else "check the path",
             )
         else:
             inputs[field] = Input(reference, None, hashlib.sha256(f"hub:{reference}".encode()).hexdigest())
@@ -336,8 +342,12 @@ def _run_stage(
 
 
 def _write_index(run_dir: Path, made: Mapping[str, Artifact]) -> None:
-    """Say which artifacts belong to the newest invocation; variants of a stage may lie beside each other."""
-    index = {"stages": {section: artifact.dir.name for section, artifact in made.items()}}
+    """Say which artifacts were made or used last; variants of a stage may lie beside each other."""
+    known: dict[str, str] = {}
+    if (run_dir / INDEX).is_file():
+        known = json.loads((run_dir / INDEX).read_text(encoding="utf-8")).get("stages", {})
+        known = {section: name for section, name in known.items() if (run_dir / name / MANIFEST).is_file()}
+    index = {"stages": {**known, **{section: artifact.dir.name for section, artifact in made.items()}}}
     write_atomic(run_dir / INDEX, json.dumps(index, indent=1).encode())
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
-from pathlib import Path
 from typing import Any
 
 from bad_input_site import DEMONSTRATIONS, PAIRS, TRAIN, Case, Site, jsonl
@@ -151,7 +149,9 @@ CONFIGS = [
     Case("no steps", ConfigError, ("max_steps",), key("sft", "max_steps", 0), fix=False),
     Case("no models", ConfigError, ("models",), key("sample", "models", {}), fix=False),
     Case("vocabulary", ConfigError, ("vocab_size", "264"), key("pretrain", "vocab_size", 100), fix=False),
-    Case("heads", ConfigError, ("hidden_size 30", "even number"), key("pretrain", "hidden_size", 30), fix=False),
+    Case("heads", ConfigError, ("hidden_size 30", "even multiple"), key("pretrain", "hidden_size", 30), fix=False),
+    Case("key heads", ConfigError, ("multiple of",), key("pretrain", "num_key_value_heads", 3), fix=False),
+    Case("longer than positions", ConfigError, ("2048 positions",), key("pretrain", "max_length", 4096), fix=False),
     Case("empty minibatches", ConfigError, ("larger than",), key("ppo", "num_mini_batches", 65), fix=False),
     Case("baseline", ConfigError, ("'gpt' is not one of",), key("evaluate", "baseline", "gpt"), fix=False),
     Case("path as a name", ConfigError, ("run.name", "'a/b'"), named("a/b"), fix=False),
@@ -230,13 +230,7 @@ DATA = [
         data("bad.jsonl", GOOD + jsonl({"prompt": "Q?", "completion": ""})),
         "sft",
     ),
-    Case(
-        "preferences as text",
-        DataError,
-        ("Document",),
-        lambda s: s.run({"pretrain": {"dataset": s.rows("p.jsonl", *PAIRS)}}),
-        "pretrain",
-    ),
+    Case("questions only", DataError, ("Demonstration", "completion"), data("q.jsonl", jsonl({"prompt": "Q?"})), "sft"),
     Case("text as preferences", DataError, ("Preference",), pairs({"text": "a"}), "reward"),
     Case("several data sets", DataError, ("many",), two_shards, "sft"),
     Case(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bad_input_cases import COMMANDS, CONFIGS, DATA
+from bad_input_models import DISKS, HELD, MODELS, STAGES_MISUSED
 from bad_input_site import (
     DEMONSTRATIONS,
     PAIRS,
@@ -18,7 +20,7 @@ from bad_input_site import (
     finished,
 )
 
-CASES = [*CONFIGS, *COMMANDS, *DATA]
+CASES = [*CONFIGS, *COMMANDS, *DATA, *MODELS, *STAGES_MISUSED, *DISKS]
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +45,10 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def site(tmp_path: Path, kit: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    return Site(tmp_path, kit, monkeypatch)
+def site(tmp_path: Path, kit: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    yield Site(tmp_path, kit, monkeypatch)
+    while HELD:
+        HELD.pop().__exit__(None, None, None)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -6,6 +6,17 @@ import math
 
 import pytest
 import torch
+
+from accord.batch import Batch, Mean
+from accord.functional import kl
+from accord.functional.masks import masked_sum
+from accord.models.build import copy_frozen
+from accord.models.lora import adapters_off, add_lora
+from accord.models.policy import CausalModel
+from accord.train.examples import Example, Row
+from accord.train.loop import update
+from accord.train.objectives import DPO, PPO
+from accord.train.sources import batch_of, with_reference
 from train_models import (
     BOS,
     PAD,
@@ -21,17 +32,6 @@ from train_models import (
     weights,
     widen,
 )
-
-from accord.batch import Batch, Mean
-from accord.functional import kl
-from accord.functional.masks import masked_sum
-from accord.models.build import copy_frozen
-from accord.models.lora import add_lora, adapters_off
-from accord.models.policy import CausalModel
-from accord.train.examples import Example, Row
-from accord.train.loop import update
-from accord.train.objectives import DPO, PPO
-from accord.train.sources import batch_of, with_reference
 
 TEMPERATURES = [0.7, 1.0, 1.6]
 MODULE = actor_critic()
@@ -172,9 +172,7 @@ def pairs(num: int = 5) -> list[Example]:
 @pytest.mark.parametrize("beta", [0.1, 1.0])
 def test_the_first_loss_of_dpo_is_ln_2(budget: int, beta: float) -> None:
     policy = causal()
-    examples = with_reference(
-        pairs(), copy_frozen(policy), pad_id=PAD, token_budget=30, device=torch.device("cpu")
-    )
+    examples = with_reference(pairs(), copy_frozen(policy), pad_id=PAD, token_budget=30, device=torch.device("cpu"))
     batch = batch_of(examples, PAD)
     learner = make_learner(policy, token_budget=budget)
     metrics = update(learner, batch, DPO(beta=beta))
@@ -194,9 +192,7 @@ def test_the_reference_of_a_lora_policy_is_the_frozen_copy_whatever_is_learned()
             return policy(batch)
 
     cpu = torch.device("cpu")
-    batch = batch_of(
-        with_reference(pairs(), reference, pad_id=PAD, token_budget=30, device=cpu), PAD
-    )
+    batch = batch_of(with_reference(pairs(), reference, pad_id=PAD, token_budget=30, device=cpu), PAD)
     learner = make_learner(policy, learning_rate=0.05)
     assert len(learner.trainable()) == 4
     first = update(learner, batch, DPO())["loss"]

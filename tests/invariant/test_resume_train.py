@@ -11,6 +11,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+
+from accord.checkpoints import latest_checkpoint, write_checkpoint
+from accord.errors import TrainingError
+from accord.models.build import copy_frozen
+from accord.models.state import load_state, save_state
+from accord.tracking import Tracker, read_metrics
+from accord.train import hooks
+from accord.train.examples import Example, Row
+from accord.train.loop import Learner, Source, StepInfo, fit
+from accord.train.objectives import DPO, NLL, PPO, BradleyTerry
+from accord.train.sources import Offline, with_reference
 from train_models import (
     PAD,
     VOCAB,
@@ -25,21 +36,10 @@ from train_models import (
     weights,
 )
 
-from accord.checkpoints import latest_checkpoint, write_checkpoint
-from accord.errors import TrainingError
-from accord.models.build import copy_frozen
-from accord.models.state import load_state, save_state
-from accord.tracking import Tracker, read_metrics
-from accord.train import hooks
-from accord.train.examples import Example, Row
-from accord.train.loop import Learner, Source, StepInfo, fit
-from accord.train.objectives import DPO, NLL, PPO, BradleyTerry
-from accord.train.sources import Offline, with_reference
-
 STEPS = 12
 
 
-class PulledPlug(Exception):
+class PowerCutError(Exception):
     """Stands for kill -9: nothing after it runs."""
 
 
@@ -76,9 +76,7 @@ def reward() -> Run:
 def dpo() -> Run:
     module = causal(tie=False)
     ref = copy_frozen(module)
-    examples = with_reference(
-        rows(7, pairs=True), ref, pad_id=PAD, token_budget=40, device=torch.device("cpu")
-    )
+    examples = with_reference(rows(7, pairs=True), ref, pad_id=PAD, token_budget=40, device=torch.device("cpu"))
     source = Offline(examples, batch_size=3, pad_id=PAD, seed=1)
     return Run(make_learner(module, token_budget=30, steps=STEPS), source, DPO())
 
@@ -101,7 +99,7 @@ def attempt(make: Callable[[], Run], directory: Path, *, die_at: int = -1, every
 
     def plug(info: StepInfo) -> None:
         if info.step == die_at:
-            raise PulledPlug
+            raise PowerCutError
 
     with Tracker(directory) as tracker:
         hooks.resume(directory / "ckpt", run.learner, run.source, tracker)
@@ -125,7 +123,7 @@ def test_a_killed_run_ends_with_the_same_bits_and_the_same_metrics(name: str, tm
         every = rand.choice([1, 2, 3, 5])
         deaths = sorted(rand.sample(range(1, STEPS), rand.choice([1, 2, 3])))
         for death in deaths:
-            with pytest.raises(PulledPlug):
+            with pytest.raises(PowerCutError):
                 attempt(make, directory, die_at=death, every=every)
         resumed = attempt(make, directory, every=every)
         assert same_weights(weights(resumed.learner.module), weights(straight.learner.module)), (every, deaths)
@@ -139,7 +137,7 @@ def test_a_killed_run_ends_with_the_same_bits_and_the_same_metrics(name: str, tm
 def test_steps_between_two_lines_are_remembered_over_a_resume(tmp_path: Path) -> None:
     """The line at step 8 stands for steps 1 to 8 although the process died at step 6."""
     attempt(sft, tmp_path / "straight", log_every=8)
-    with pytest.raises(PulledPlug):
+    with pytest.raises(PowerCutError):
         attempt(sft, tmp_path / "killed", die_at=6, every=4, log_every=8)
     attempt(sft, tmp_path / "killed", every=4, log_every=8)
     assert lines(tmp_path / "killed") == lines(tmp_path / "straight")
@@ -159,14 +157,14 @@ def test_checkpoints_are_written_at_boundaries_only_and_at_the_same_steps_after_
                 if found is not None and found.step not in to:
                     to.append(found.step)
                 if info.step == death:
-                    raise PulledPlug
+                    raise PowerCutError
 
             with Tracker(directory) as tracker:
                 hooks.resume(directory, run.learner, run.source, tracker)
                 chain = [hooks.checkpoint(directory, 3, keep=1), watch]
                 try:
                     fit(run.learner, run.source, run.objective, steps=STEPS, hooks=chain)
-                except PulledPlug:
+                except PowerCutError:
                     continue
         written.append(seen)
     # Rounds are four steps long; at least three steps lie between two checkpoints, and none is at the end.
@@ -181,7 +179,7 @@ def test_a_guard_stops_a_resumed_run_at_the_same_step(tmp_path: Path) -> None:
 
         def plug(info: StepInfo) -> None:
             if info.step == die_at:
-                raise PulledPlug
+                raise PowerCutError
 
         guard = hooks.Guard({"nll": (9.0, 10.0)}, patience=6)
         with Tracker(directory) as tracker:
@@ -189,15 +187,15 @@ def test_a_guard_stops_a_resumed_run_at_the_same_step(tmp_path: Path) -> None:
             chain = [plug, guard, hooks.checkpoint(directory, 1)]
             fit(run.learner, run.source, run.objective, steps=STEPS, hooks=chain)
         if die_after_stop:
-            raise PulledPlug
+            raise PowerCutError
         assert len(guard.alarms) == 1
         return run.learner
 
     straight = guarded(tmp_path / "a", -1)
     assert straight.step == 6
-    with pytest.raises(PulledPlug):
+    with pytest.raises(PowerCutError):
         guarded(tmp_path / "b", 4)
-    with pytest.raises(PulledPlug):
+    with pytest.raises(PowerCutError):
         guarded(tmp_path / "b", -1, die_after_stop=True)
     again = guarded(tmp_path / "b", -1)
     assert again.step == 6
@@ -207,7 +205,7 @@ def test_a_guard_stops_a_resumed_run_at_the_same_step(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path) -> None:
     straight = attempt(sft, tmp_path / "straight")
     directory = tmp_path / "damaged"
-    with pytest.raises(PulledPlug):
+    with pytest.raises(PowerCutError):
         attempt(sft, directory, die_at=6, every=2)
     newest, _ = latest_checkpoint(directory / "ckpt")
     assert newest is not None and newest.step == 4
@@ -225,7 +223,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path
 
 
 def test_without_a_checkpoint_a_run_starts_afresh_and_old_lines_go(tmp_path: Path) -> None:
-    with pytest.raises(PulledPlug):
+    with pytest.raises(PowerCutError):
         attempt(sft, tmp_path, die_at=3, every=100, log_every=1)
     assert [row["step"] for row in lines(tmp_path)] == [1, 2, 3]
     attempt(sft, tmp_path, every=100, log_every=1)
@@ -329,14 +327,14 @@ def test_a_checkpoint_of_another_model_is_refused_and_nothing_is_changed(how: st
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path: Path) -> None:
-    with pytest.raises(PulledPlug):
+    with pytest.raises(PowerCutError):
         attempt(sft, tmp_path, die_at=4, every=2)
 
     def writer(path: Path) -> None:
         (path / "half").write_bytes(b"1")
-        raise PulledPlug
+        raise PowerCutError
 
-    with pytest.raises(PulledPlug):
+    with pytest.raises(PowerCutError):
         write_checkpoint(tmp_path / "ckpt", 3, writer)
     found, skipped = latest_checkpoint(tmp_path / "ckpt")
     assert found is not None and found.step == 2 and not skipped

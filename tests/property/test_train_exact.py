@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from train_models import make_learner
 
 from accord import rng
 from accord.batch import Batch, Forward, collate
@@ -23,6 +22,7 @@ from accord.train.objectives import DPO, PPO, BradleyTerry
 from accord.train.rollouts import EncodedPrompt, OnPolicy, RolloutSettings
 from accord.train.sources import Offline, with_reference
 from accord.types import Completion, Message, Prompt, Rollout, Score
+from train_models import make_learner
 
 WORDS, STOP, START = 3, 2, 3
 """Three tokens, one of which ends a reply; the prompt is a token of its own."""
@@ -59,9 +59,7 @@ def all_replies(length: int = 2) -> list[tuple[int, ...]]:
 
 
 def enumerated(replies: Sequence[tuple[int, ...]]) -> Batch:
-    return collate(
-        [[START, *ids] for ids in replies], [[False] + [True] * len(ids) for ids in replies], pad_id=0
-    )
+    return collate([[START, *ids] for ids in replies], [[False] + [True] * len(ids) for ids in replies], pad_id=0)
 
 
 def objective_value(policy: Table, ref: Table, score_B: Tensor, kl_coef: float) -> Tensor:

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from train_models import CASES, VOCAB, make_learner, random_batch, widen
 
 from accord.batch import Batch, Forward
 from accord.train.loop import update
 from accord.train.objectives import DPO, NLL, PPO, BradleyTerry
+from train_models import CASES, VOCAB, make_learner, random_batch, widen
 
 BATCH = random_batch(6)
 EVERYTHING = 10**9
@@ -96,18 +96,14 @@ def test_gradient_does_not_depend_on_padding(case: str, fill: int) -> None:
 )
 def test_gradient_is_the_same_for_any_batch_and_any_split(objective, groups: int, seed: int, budget: int) -> None:
     batch = random_batch(groups, seed=seed)
-    check_equal(
-        step(Bigram(), objective, batch, budget), step(Bigram(), objective, batch, EVERYTHING), relative=1e-10
-    )
+    check_equal(step(Bigram(), objective, batch, budget), step(Bigram(), objective, batch, EVERYTHING), relative=1e-10)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.permutations(range(6)), st.sampled_from([NLL(), BradleyTerry(), DPO(), PPO()]))
 def test_gradient_does_not_depend_on_the_order_of_groups(order: list[int], objective) -> None:
     shuffled = BATCH.select([row for g in order for row in (2 * g, 2 * g + 1)])
-    check_equal(
-        step(Bigram(), objective, shuffled, 40), step(Bigram(), objective, BATCH, EVERYTHING), relative=1e-10
-    )
+    check_equal(step(Bigram(), objective, shuffled, 40), step(Bigram(), objective, BATCH, EVERYTHING), relative=1e-10)
 
 
 def test_the_gradient_of_nll_is_that_of_the_mean_over_tokens() -> None:

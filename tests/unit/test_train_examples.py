@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -104,7 +106,7 @@ def test_every_token_of_a_document_is_predicted_exactly_once(texts: list[str], m
         whole = [BOS, *TOKENIZER.encode(document.text, add_special_tokens=False), EOS]
         rows = [e.rows[0] for e in encoded.examples if e.id.split("/")[0] == document.id]
         assert [i for row in rows for i, counts in zip(row.ids, row.mask, strict=True) if counts] == whole[1:]
-        for before, after in zip(rows, rows[1:], strict=False):
+        for before, after in pairwise(rows):
             assert before.ids[-1] == after.ids[0], "the context of the first prediction is the token before it"
             assert len(before.ids) == max_length
         assert all(len(row.ids) <= max_length and not row.mask[0] for row in rows)
@@ -163,9 +165,7 @@ def demonstration(name: str, *turns: str) -> Demonstration:
 @pytest.mark.parametrize("train_on", ["all", "last"])
 def test_demonstrations_are_the_ids_of_prompt_and_completion(train_on: str) -> None:
     record = demonstration("d", "words", "a reply", "more words", "some more")
-    (example,) = from_demonstrations(
-        [record], TOKENIZER, max_length=200, overlong="error", train_on=train_on
-    ).examples
+    (example,) = from_demonstrations([record], TOKENIZER, max_length=200, overlong="error", train_on=train_on).examples
     (row,) = example.rows
     prompt = chat.encode_prompt(TOKENIZER, record.messages[:3])
     reply = chat.encode_completion(TOKENIZER, "some more")

@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from train_models import PAD, causal, random_batch
 
 from accord.batch import Batch, Forward
 from accord.errors import ArtifactError, DataError
 from accord.train.examples import Example, Row
 from accord.train.sources import Offline, batch_of, with_reference
+from train_models import PAD, causal, random_batch
 
 CPU = torch.device("cpu")
 
@@ -156,9 +156,7 @@ def test_the_file_gives_the_same_bits_as_computing_again(tmp_path: Path) -> None
     computed = ref_of(examples, cache=cache, on_progress=seen.append)
     assert sum(seen) == 18
     seen.clear()
-    read = with_reference(
-        examples, never, pad_id=PAD, token_budget=1, device=CPU, cache=cache, on_progress=seen.append
-    )
+    read = with_reference(examples, never, pad_id=PAD, token_budget=1, device=CPU, cache=cache, on_progress=seen.append)
     assert sum(seen) == 18, "the progress bar ends where it should"
     assert same(read, computed)
     assert same(ref_of(examples), computed)
@@ -178,7 +176,9 @@ def test_a_file_that_does_not_fit_is_not_used(damage: str, tmp_path: Path) -> No
         ref_of(swapped, cache=cache)
     else:
         others = [Example(e.id, tuple(Row((*r.ids[:-1], 3), r.mask) for r in e.rows)) for e in examples]
-        assert Counter(len(r.ids) for e in others for r in e.rows) == Counter(len(r.ids) for e in examples for r in e.rows)
+        assert Counter(len(r.ids) for e in others for r in e.rows) == Counter(
+            len(r.ids) for e in examples for r in e.rows
+        )
         ref_of(others, cache=cache)
     assert same(ref_of(examples, cache=cache), wanted)
     assert same(with_reference(examples, never, pad_id=PAD, token_budget=9, device=CPU, cache=cache), wanted)

@@ -1,1 +1,1 @@
-
+"""Measuring models and reward models; nothing here trains."""

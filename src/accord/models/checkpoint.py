@@ -86,7 +86,7 @@ def load_tokenizer(path_or_id: str | Path, *, pad_token: str | None = None) -> P
     where = str(path_or_id)
     directory = _local(path_or_id)
     if directory is not None:
-        _check_json(directory, ("tokenizer.json", "tokenizer_config.json"))
+        _check_json(directory, ("config.json", "tokenizer.json", "tokenizer_config.json"))
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
@@ -121,6 +121,14 @@ def load_causal(path_or_id: str | Path, dtype: str | torch.dtype = "float32") ->
             something this version does not know.
     """
     model = _load(AutoModelForCausalLM, path_or_id, dtype)
+    # With tied embeddings nothing would be missing, and the head of the classifier silently forgotten.
+    made_as = [str(name) for name in getattr(model.config, "architectures", None) or ()]
+    if made_as and all(name.endswith("Classification") for name in made_as):
+        raise ModelError(
+            f"this is a reward model or another classifier ({made_as[0]}), not a language model",
+            where=str(path_or_id),
+            fix="give the language model it was made from, e.g. the SFT stage",
+        )
     _check_head(model, str(path_or_id))
     return model
 
@@ -350,7 +358,8 @@ def _pad_fix(tokenizer: PreTrainedTokenizerBase) -> str:
         for index, token in sorted(tokenizer.added_tokens_decoder.items())
         if index not in (tokenizer.eos_token_id, tokenizer.bos_token_id)
     ]
-    hint = f", e.g. {unused[-1]!r}" if unused else ""
+    named = [token for token in unused if "pad" in token.lower()]
+    hint = f", e.g. {(named or unused)[-1]!r}" if unused else ""
     return f"set pad_token to a token of the vocabulary that nothing else uses{hint}"
 
 

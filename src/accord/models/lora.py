@@ -23,6 +23,9 @@ from accord.rng import derive
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 """Names of the attention projections in Llama-like models (the choice of the LoRA paper, plus the output)."""
 
+HEADS = frozenset({"lm_head", "embed_out", "score", "embed_tokens", "wte"})
+"""Heads and embeddings, which carry no adapters."""
+
 
 def unwrap(hf: nn.Module) -> PreTrainedModel:
     """Return the transformers model inside, whether or not it carries adapters.
@@ -64,7 +67,7 @@ def add_lora(
     Raises:
         ModelError: the name is taken, no layer matches, or the output head or the embeddings are a target.
     """
-    heads = {"lm_head", "embed_out", "score", "embed_tokens", "wte"} & set(targets or ())
+    heads = HEADS & set(targets or ())
     if heads:
         raise ModelError(f"LoRA on {sorted(heads)} is not supported", fix="name only layers inside the blocks")
     config = LoraConfig(
@@ -72,6 +75,7 @@ def add_lora(
         lora_alpha=alpha,  # type: ignore[arg-type]  # annotated int, used as a float
         lora_dropout=dropout,
         target_modules="all-linear" if targets is None else list(targets),
+        exclude_modules=sorted(HEADS) if targets is None else None,
         bias="none",
     )
     kept = {} if not isinstance(hf, PeftModel) else _flags(hf)

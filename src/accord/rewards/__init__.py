@@ -1,1 +1,1 @@
-
+"""Reward functions: learned models and any Python callable."""

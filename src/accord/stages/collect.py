@@ -10,7 +10,7 @@ from typing import Any
 
 from accord import lab, rng
 from accord.data import read, write_records
-from accord.errors import DataError, Waiting
+from accord.errors import ConfigError, DataError, Waiting
 from accord.pipeline import Context
 from accord.progress import track
 from accord.stages.configs import CollectConfig
@@ -24,6 +24,8 @@ def run(cfg: CollectConfig, ctx: Context) -> dict[str, Any]:
     """Ask the annotators about every pair, or hand over what people have said so far."""
     pairs = _pairs(Path(ctx.inputs["samples"].location))
     if cfg.annotators == "lab":
+        if not all(lab.is_lab(prompt) for prompt, _ in pairs):
+            raise ConfigError("annotators: lab can judge lab prompts only", fix="set annotators: people")
         preferences, extra = _simulate(cfg, ctx, pairs)
     else:
         preferences, extra = _from_people(cfg, ctx, pairs), {}
@@ -114,14 +116,17 @@ def _simulate(
 
 def _from_people(cfg: CollectConfig, ctx: Context, pairs: Sequence[Pair]) -> list[Preference]:
     """Read people's labels, or write the tasks for them and wait."""
-    path = Path(cfg.labels) if cfg.labels else ctx.work.path("labels.jsonl")
-    tasks = ctx.work.path("tasks.jsonl")
+    # Beside the artifacts, not in one of them: labels outlive the configuration they were collected under.
+    path = Path(cfg.labels) if cfg.labels else ctx.work.run_dir / f"{ctx.work.stage}-labels.jsonl"
+    tasks = ctx.work.run_dir / f"{ctx.work.stage}-tasks.jsonl"
     with tasks.open("w", encoding="utf-8") as file:
         for number, (prompt, candidates) in enumerate(pairs):
             task = {
                 "id": f"task-{number}",
                 "prompt": prompt.model_dump(mode="json"),
                 "candidates": [c.model_dump(mode="json") for c in candidates],
+                # With it a task that got a verdict is a Preference row, and is read as one.
+                "meta": {},
             }
             file.write(json.dumps(task, ensure_ascii=False) + "\n")
     found: Sequence[Preference] = ()

@@ -42,19 +42,28 @@ class Training(Config):
     max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping, global L2 norm; 0 = off")
     max_length: int = Field(1024, ge=2, description="tokens a row, prompt and reply together")
     token_budget: Positive = Field(8192, description="rows x longest row of a micro-batch; changes memory, not results")
-    max_steps: Limit = Field(-1, description="optimiser steps; -1 = num_train_epochs decides")
-    num_train_epochs: float = Field(1.0, gt=0, description="passes over the data when max_steps is -1")
     train_batch_size: Positive = Field(64, description="examples (pairs, prompts) an optimiser step")
     logging_steps: Positive = Field(10, description="optimiser steps between two lines of metrics.jsonl")
     save_steps: Positive = Field(50, description="optimiser steps between two checkpoints, at least")
+    dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="type of the trained weights")
+
+
+class Fitted(Training):
+    """Fields of the stages that train on a data set."""
+
+    max_steps: Limit = Field(-1, description="optimiser steps; -1 = num_train_epochs decides")
+    num_train_epochs: float = Field(1.0, gt=0, description="passes over the data when max_steps is -1")
     eval_fraction: float = Field(0.05, ge=0, lt=1, description="share of the prompts held out; by hash of the prompt")
     max_bad_rows: int = Field(0, ge=0, description="unreadable data rows that may be left out (they go to a file)")
-    overlong: Overlong = Field("drop", description="rows longer than max_length; what is lost is counted and listed")
+
+
+class Adapters(Config):
+    """Fields of the stages that can train LoRA adapters."""
+
     use_peft: bool = Field(False, description="train LoRA adapters instead of all weights")
     lora_r: Positive = Field(16, description="LoRA rank")
     lora_alpha: float = Field(32, gt=0, description="LoRA scale; the update is multiplied by alpha / r")
     lora_target_modules: tuple[str, ...] | None = Field(None, description="names of linear layers; null = all of them")
-    dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="type of the trained weights")
 
 
 class SplitConfig(Config):
@@ -67,7 +76,7 @@ class SplitConfig(Config):
     max_bad_rows: int = Field(0, ge=0, description="unreadable rows that may be left out (they go to a file)")
 
 
-class PretrainConfig(Training):
+class PretrainConfig(Fitted):
     """Base model from text: tokenizer, random initialisation, next-token prediction."""
 
     dataset: str = input_field("data", description="raw text: {text} rows")
@@ -83,13 +92,25 @@ class PretrainConfig(Training):
     weight_decay: float = Field(0.1, ge=0, description="decoupled, on matrices only")
     adam_beta2: Decay = Field(0.95, description="decay of the squared-gradient mean")
 
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> PretrainConfig:
+        heads, kv_heads = self.num_attention_heads, self.num_key_value_heads or self.num_attention_heads
+        if self.hidden_size % heads or (self.hidden_size // heads) % 2:
+            raise ValueError(f"hidden_size {self.hidden_size} must be an even multiple of the {heads} heads")
+        if heads % kv_heads:
+            raise ValueError(f"num_attention_heads {heads} must be a multiple of num_key_value_heads {kv_heads}")
+        if self.max_length > self.max_position_embeddings:
+            raise ValueError(f"max_length {self.max_length} exceeds the {self.max_position_embeddings} positions")
+        return self
 
-class SFTConfig(Training):
+
+class SFTConfig(Fitted, Adapters):
     """Supervised fine-tuning on demonstrations."""
 
     model_name_or_path: str = input_field("model", "pretrain", description="stage, directory or hub id")
     dataset: str = input_field("data", description="demonstrations: messages, prompt/completion, alpaca, sharegpt, ...")
     learning_rate: float = Field(2e-5, gt=0, description="peak learning rate of AdamW (TRL: 2e-5)")
+    overlong: Overlong = Field("drop", description="rows longer than max_length; what is lost is counted and listed")
     train_on: Literal["all", "last"] = Field("all", description="assistant turns that carry loss")
     pad_token: str | None = Field(None, description="padding token when the tokenizer's equals its stop token")
 
@@ -125,17 +146,18 @@ class CollectConfig(Config):
     labels_per_item: Positive = Field(1, description="judgements wanted for every pair")
     overlap_fraction: Fraction = Field(0.1, description="share of pairs judged by overlap_labels annotators")
     overlap_labels: Positive = Field(4, description="judgements for each of these, to measure agreement")
-    labels: str | None = Field(None, description="people: file of Preference rows they write; null = in the stage")
-    min_labels: Positive = Field(500, description="people: judgements to wait for")
+    labels: str | None = Field(None, description="people: file of their Preference rows; null = in the run directory")
+    min_labels: Positive = Field(500, description="people: judgements to wait for; raise it to take in later ones")
 
 
-class RewardConfig(Training):
+class RewardConfig(Fitted, Adapters):
     """Reward model: scalar head on the SFT model, Bradley-Terry on pairs."""
 
     model_name_or_path: str = input_field("model", "sft", description="stage, directory or hub id to start from")
     dataset: str = input_field("data", "collect", description="preferences")
     eval_dataset: str | None = input_field("data", None, description="preferences to test on; null = eval_fraction")
     learning_rate: float = Field(1e-5, gt=0, description="peak learning rate of AdamW")
+    overlong: Overlong = Field("drop", description="rows longer than max_length; what is lost is counted and listed")
     center_rewards_coefficient: float = Field(0.01, ge=0, description="weight of (r_w + r_l)^2 (2312.09244)")
     use_margin: bool = Field(False, description="subtract each pair's strength inside the sigmoid (Llama 2)")
     freeze_layers: int = Field(0, ge=0, description="lowest transformer blocks (and embeddings) kept as they are")
@@ -152,7 +174,7 @@ class Probe(Config):
     judge: Literal["none", "lab"] = Field("none", description="lab: the known gold utility, beside the proxy")
 
 
-class PPOConfig(Training, Probe):
+class PPOConfig(Training, Adapters, Probe):
     """PPO with critic, GAE and a KL penalty to the reference."""
 
     model_name_or_path: str = input_field("model", "sft", description="start of the policy, and the reference")
@@ -162,8 +184,10 @@ class PPOConfig(Training, Probe):
     learning_rate: float = Field(1e-5, gt=0, description="policy: 1e-5 for small models, 3e-6 for large ones")
     critic_learning_rate: float | None = Field(None, gt=0, description="null = learning_rate")
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field("linear", description="decay after warm-up")
+    warmup_ratio: Fraction = Field(0.0, description="share of the steps over which the rate rises from 0")
     adam_epsilon: float = Field(1e-5, gt=0, description="Adam's epsilon (lm-human-preferences)")
     train_batch_size: Positive = Field(64, description="prompts a rollout round")
+    max_bad_rows: int = Field(0, ge=0, description="unreadable data rows that may be left out (they go to a file)")
     num_generations: Positive = Field(1, description="replies a prompt")
     num_rounds: Positive = Field(100, description="rollout rounds; replaces max_steps")
     num_ppo_epochs: Positive = Field(4, description="passes over each round")
@@ -180,7 +204,7 @@ class PPOConfig(Training, Probe):
     lam: Fraction = Field(0.95, description="GAE lambda")
     whiten_rewards: bool = Field(False, description="divide token rewards by their deviation, keeping the mean")
     missing_eos_penalty: float | None = Field(1.0, ge=0, description="subtracted from the score of a cut reply")
-    score_clip: float | None = Field(None, gt=0, description="clip raw scores to +- this")
+    score_clip: float | None = Field(None, gt=0, description="clip normalised scores to +- this")
     temperature: float = Field(1.0, gt=0, description="of sampling and of all log-probs")
     max_completion_length: Positive = Field(256, description="tokens a reply at most")
     max_reward_errors: Fraction = Field(0.01, description="share of rollouts that may lack a score")
@@ -194,7 +218,7 @@ class PPOConfig(Training, Probe):
         return self
 
 
-class DPOConfig(Training, Probe):
+class DPOConfig(Fitted, Adapters, Probe):
     """Direct preference optimisation."""
 
     model_name_or_path: str = input_field("model", "sft", description="start of the policy, and the reference")
@@ -202,6 +226,7 @@ class DPOConfig(Training, Probe):
     reward_model: str | None = input_field("model", None, description="only for the eval/proxy curve")
     pad_token: str | None = Field(None, description="padding token when the tokenizer's equals its stop token")
     learning_rate: float = Field(1e-6, gt=0, description="peak learning rate of AdamW (TRL: 1e-6)")
+    overlong: Overlong = Field("drop", description="rows longer than max_length; what is lost is counted and listed")
     beta: float = Field(0.1, gt=0, description="strength of the implicit KL penalty")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="cDPO: probability that a label is wrong")
     max_completion_length: Positive = Field(256, description="tokens a reply in the measurements")
@@ -229,7 +254,4 @@ class EvaluateConfig(Sampling):
 
 
 class ReportConfig(Config):
-    """One self-contained HTML page about the run."""
-
-    title: str | None = Field(None, description="heading; null = the run's name")
-    num_samples: Positive = Field(12, description="prompts shown with every model's answer")
+    """One self-contained HTML page about the run; there is nothing to set."""

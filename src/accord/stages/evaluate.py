@@ -73,7 +73,7 @@ def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
         random = [lab.score(p, lab.random_reply(p, seed)).utility for p in prompts]
         results["extra"]["headroom"] = {"best": sum(best) / len(best), "random": sum(random) / len(random)}
     ctx.work.path("results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
-    _write_answers(ctx, prompts, answers, judged)
+    _write_answers(ctx, prompts, answers, judged, cfg.judge.startswith(LAB))
     for row in results["win_rates"]:
         ctx.say(
             f"  {row['a']} against {row['b']}: win rate {row['win_rate']:.3f} [{row['low']:.3f}, {row['high']:.3f}], "
@@ -181,13 +181,15 @@ def _write_answers(
     prompts: Sequence[Prompt],
     answers: dict[str, list[Completion]],
     judged: dict[str, list[Judged]],
+    in_lab: bool,
 ) -> None:
+    key = "gold" if in_lab else "judged"
     with ctx.work.path("answers.jsonl").open("w", encoding="utf-8") as file:
         for i, prompt in enumerate(prompts):
             row = {
                 "prompt": prompt.model_dump(mode="json"),
                 "answers": {name: given[i].text for name, given in answers.items()},
-                "gold": {
+                key: {
                     name: {"utility": values[i].value, "parts": dict(values[i].parts)}
                     for name, values in judged.items()
                 },

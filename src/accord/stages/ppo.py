@@ -111,8 +111,6 @@ def run(cfg: PPOConfig, ctx: Context) -> dict[str, Any]:
         learning_rates={"critic.": cfg.critic_learning_rate} if cfg.critic_learning_rate else None,
     )
     metrics |= {"rounds": source.round, "kl_coef": source.kl_coef, "alarms": guard.alarms}
-    if measure is not None:
-        metrics |= {f"eval_{name}": value for name, value in measure().items()}
     card = model_card("policy", ctx, method="PPO (1707.06347) with a KL penalty (1909.08593)", metrics=metrics)
     save_model(policy, tokenizer, ctx.work.path("model"), card)
     return metrics
@@ -127,8 +125,8 @@ def _encode(cfg: PPOConfig, ctx: Context, tokenizer: Any) -> list[EncodedPrompt]
     if not fitting:
         shortest = min(len(p.ids) for p in encoded)
         raise DataError(
-            f"no prompt leaves room for a reply: the shortest has {shortest} tokens, a reply {cfg.max_completion_length}"
-            f", and max_length is {cfg.max_length}",
+            f"no prompt leaves room for a reply: the shortest has {shortest} tokens, a reply "
+            f"{cfg.max_completion_length}, and max_length is {cfg.max_length}",
             where=f"{ctx.work.stage}.prompts",
             fix="raise max_length, lower max_completion_length, or use shorter prompts",
         )

@@ -14,7 +14,7 @@ from accord.pipeline import Context
 from accord.stages.cards import model_card
 from accord.stages.configs import PretrainConfig
 from accord.stages.datasets import load
-from accord.stages.training import DTYPES, check_length, device, hold_out, mean_nll, steps_for, train
+from accord.stages.training import DTYPES, device, hold_out, mean_terms, steps_for, train
 from accord.train.examples import from_documents
 from accord.train.objectives import NLL
 from accord.train.sources import Offline, batch_of
@@ -26,7 +26,6 @@ def run(cfg: PretrainConfig, ctx: Context) -> dict[str, Any]:
     documents = load(ctx, "dataset", Document, max_bad_rows=cfg.max_bad_rows)
     kept, held_out = hold_out(documents, lambda d: d.text, cfg.eval_fraction, ctx.run.seed)
     tokenizer: Any = train_tokenizer((d.text for d in kept), cfg.vocab_size)
-    check_length(cfg.max_length, cfg.max_position_embeddings, "pretrain.max_length")
     encoded = from_documents(
         kept,
         tokenizer,
@@ -51,7 +50,8 @@ def run(cfg: PretrainConfig, ctx: Context) -> dict[str, Any]:
     batches = [batch_of(tested[i : i + 64], tokenizer.pad_token_id) for i in range(0, len(tested), 64)]
 
     def measure() -> dict[str, float]:
-        return {"loss": mean_nll(policy, batches, cfg.token_budget)} if batches else {}
+        found = mean_terms(NLL(), policy, batches, cfg.token_budget)
+        return {"loss": found["loss"]} if batches else {}
 
     source = Offline(
         encoded.examples,
@@ -63,8 +63,7 @@ def run(cfg: PretrainConfig, ctx: Context) -> dict[str, Any]:
     metrics = train(
         ctx, cfg, module=policy, forward=policy, source=source, objective=NLL(), steps=steps, measure=measure
     )
-    if batches:
-        metrics["eval_loss"] = measure()["loss"]
+    if "eval_loss" in metrics:
         metrics["eval_perplexity"] = math.exp(metrics["eval_loss"])
     metrics |= {"documents": len(documents), "corpus_tokens": num_tokens, "vocab_size": len(tokenizer)}
     card = model_card("base model", ctx, method="next-token prediction", metrics=metrics)

@@ -9,7 +9,7 @@ from accord.report import write_report
 from accord.stages.configs import ReportConfig
 
 
-def run(cfg: ReportConfig, ctx: Context) -> dict[str, Any]:  # noqa: ARG001
+def run(_: ReportConfig, ctx: Context) -> dict[str, Any]:
     """Write `report.html` from the files of the run."""
     path = write_report(ctx.work.run_dir, ctx.work.path("report.html"))
     return {"bytes": path.stat().st_size}

@@ -40,6 +40,7 @@ def run(cfg: RewardConfig, ctx: Context) -> dict[str, Any]:
     hf, tokenizer = load_pair(location, DTYPES[cfg.dtype], cfg.pad_token)
     check_length(cfg.max_length, max_positions(hf), f"{ctx.work.stage}.max_length")
     model = reward_from_causal(hf, seed=rng.derive(ctx.run.seed, ctx.work.stage, "init"))
+    del hf  # the reward model is a copy
     _freeze(model, cfg.freeze_layers)
     if cfg.use_peft:
         model = ScoreModel(add_lora(model.inner, r=cfg.lora_r, alpha=cfg.lora_alpha, targets=cfg.lora_target_modules))

@@ -11,7 +11,7 @@ from accord.stages.cards import model_card
 from accord.stages.configs import SFTConfig
 from accord.stages.datasets import check_usable, load, write_dropped
 from accord.stages.policies import load_policy
-from accord.stages.training import hold_out, mean_nll, steps_for, train
+from accord.stages.training import hold_out, mean_terms, steps_for, train
 from accord.train.examples import from_demonstrations
 from accord.train.objectives import NLL
 from accord.train.sources import Offline, batch_of
@@ -38,7 +38,8 @@ def run(cfg: SFTConfig, ctx: Context) -> dict[str, Any]:
     batches = [batch_of(tested[i : i + 64], loaded.pad_id) for i in range(0, len(tested), 64)]
 
     def measure() -> dict[str, float]:
-        return {"loss": mean_nll(policy, batches, cfg.token_budget)} if batches else {}
+        found = mean_terms(NLL(), policy, batches, cfg.token_budget)
+        return {"loss": found["loss"]} if batches else {}
 
     source = Offline(
         encoded.examples,
@@ -50,8 +51,6 @@ def run(cfg: SFTConfig, ctx: Context) -> dict[str, Any]:
     metrics = train(
         ctx, cfg, module=policy, forward=policy, source=source, objective=NLL(), steps=steps, measure=measure
     )
-    if batches:
-        metrics["eval_loss"] = measure()["loss"]
     metrics |= {"demonstrations": len(encoded.examples), "left_out": len(encoded.dropped)}
     card = model_card("fine-tuned model", ctx, method="supervised fine-tuning on demonstrations", metrics=metrics)
     save_model(policy, tokenizer, ctx.work.path("model"), card)

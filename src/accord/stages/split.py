@@ -26,7 +26,12 @@ def run(cfg: SplitConfig, ctx: Context) -> dict[str, Any]:
         held = set(cfg.test_models)
         unknown = held - {name for r in records for name in models_of(r)}
         if unknown:
-            raise DataError(f"no row comes from {', '.join(sorted(unknown))}", where="split.test_models")
+            known = sorted({name for r in records for name in models_of(r)})
+            raise DataError(
+                f"no row comes from {', '.join(sorted(unknown))}",
+                where="split.test_models",
+                fix=f"choose from {', '.join(known[:20])}" if known else "these rows do not say which model wrote them",
+            )
         unused = [r for r in parts["train"] if held & set(models_of(r))]
         unused += [r for r in parts["test"] if not held & set(models_of(r))]
         parts["train"] = [r for r in parts["train"] if not held & set(models_of(r))]

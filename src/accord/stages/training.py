@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from accord import rng
-from accord.batch import Batch, Forward
+from accord.batch import Batch, Forward, Mean
 from accord.errors import ConfigError, DataError
-from accord.pipeline import Context, Input
+from accord.pipeline import Context
 from accord.progress import track
-from accord.stages.configs import Training
+from accord.stages.configs import Fitted, Training
 from accord.tracking import Tracker
 from accord.train import hooks
-from accord.train.examples import Example
-from accord.train.loop import Hook, Learner, Objective, Source, fit
+from accord.train.loop import Hook, Learner, Objective, Source, StepInfo, fit
 from accord.train.optim import adamw, schedule
 from accord.types import Preference, Prompt
 
@@ -32,12 +30,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def model_location(source: Input) -> str:
-    """Directory or hub id of a model input."""
-    return source.location
-
-
-def steps_for(cfg: Training, num_examples: int) -> int:
+def steps_for(cfg: Fitted, num_examples: int) -> int:
     """Optimiser steps: max_steps, or num_train_epochs over the examples."""
     if cfg.max_steps > 0:
         return cfg.max_steps
@@ -100,23 +93,39 @@ def train(  # noqa: PLR0913
             ctx.say(f"  continuing from step {begun} of {steps}")
         elif skipped:
             ctx.say("  no checkpoint can be used: starting again from step 0")
+        last: dict[str, float] = {}
         if not begun and measure is not None:
             tracker.log(0, {f"eval/{name}": value for name, value in measure().items()})
         started = time.monotonic()
         with track(ctx.work.stage, total=steps, done=begun) as bar:
             chain: list[Hook] = []
             if measure is not None:
-                chain.append(hooks.evaluate(measure, eval_every or steps))
+                chain += [hooks.evaluate(measure, eval_every or steps), keep_last(last)]
             chain += [hooks.log(tracker, cfg.logging_steps), hooks.show(bar, *show), *guards]
             chain.append(hooks.checkpoint(ctx.work.checkpoints, cfg.save_steps))
             fit(learner, source, objective, steps=steps, hooks=chain)
         seconds = time.monotonic() - started
+    if measure is not None and last.pop("step", -1) != learner.step:  # stopped early, or resumed after the last step
+        last = dict(measure())
     return {
+        **{f"eval_{name}": value for name, value in last.items()},
         "steps": learner.step,
         "train_seconds": round(seconds, 3),
         "parameters": sum(p.numel() for p in module.parameters()),
         "trainable_parameters": sum(p.numel() for p in learner.trainable().values()),
     }
+
+
+def keep_last(found: dict[str, float]) -> Hook:
+    """Remember the newest evaluation and its step in `found`."""
+
+    def hook(info: StepInfo) -> None:
+        new = {n.removeprefix("eval/"): v for n, v in info.metrics.items() if n.startswith("eval/")}
+        if new:
+            found.clear()
+            found.update(new, step=info.step)
+
+    return hook
 
 
 def hold_out(records: Sequence[T], key: Callable[[T], str], fraction: float, seed: int) -> tuple[list[T], list[T]]:
@@ -143,17 +152,28 @@ def prompt_key(record: Preference | Prompt) -> str:
 
 
 @torch.no_grad()
-def mean_nll(forward: Callable[[Batch], Forward], batches: Sequence[Batch], token_budget: int) -> float:
-    """Mean negative log-likelihood of the response tokens of `batches`, nats."""
-    total, count = 0.0, 0
+def mean_terms(
+    objective: Objective, forward: Callable[[Batch], Forward], batches: Sequence[Batch], token_budget: int
+) -> dict[str, float]:
+    """Loss and metrics of an objective over held-out batches; empty without batches.
+
+    Args:
+        objective: what training minimises.
+        forward: the module on a micro-batch.
+        batches: held-out rows; groups stay together.
+        token_budget: largest rows x length a forward.
+    """
     where = device()
+    sums: dict[str, Mean] = {}
     for batch in batches:
         for micro in batch.split(token_budget):
-            out = forward(micro.to(where))
-            assert out.logp_BT is not None
-            total -= float(out.logp_BT.double().sum())
-            count += int(micro.response_mask_BT.sum())
-    return total / max(1, count)
+            on_device = micro.to(where)
+            terms = objective(forward(on_device), on_device)
+            found = {**terms.metrics, "loss": Mean(terms.loss, objective.denominator(on_device))}
+            for name, mean in found.items():
+                added = Mean(float(mean.sum), float(mean.count))
+                sums[name] = sums[name] + added if name in sums else added
+    return {name: mean.value for name, mean in sums.items()}
 
 
 def check_length(max_length: int, longest: int, where: str) -> None:
@@ -168,13 +188,3 @@ def check_length(max_length: int, longest: int, where: str) -> None:
             where=where,
             fix="lower max_length",
         )
-
-
-def longest_row(examples: Sequence[Example]) -> int:
-    """Tokens of the longest row."""
-    return max(len(row.ids) for e in examples for row in e.rows)
-
-
-def card_path(directory: Path) -> Path:
-    """Where a model card lies in a model directory."""
-    return directory / "README.md"

@@ -1,1 +1,1 @@
-
+"""The loop, its sources of batches, its objectives and its hooks."""

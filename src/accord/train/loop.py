@@ -210,8 +210,8 @@ def update(learner: Learner, batch: Batch, objective: Objective) -> dict[str, fl
 
 def _accumulate(sums: dict[str, tuple[Tensor, Tensor]], metrics: dict[str, Mean]) -> None:
     for name, mean in metrics.items():
-        new_sum = torch.as_tensor(mean.sum).detach().double()
-        new_count = torch.as_tensor(mean.count).detach().double()
+        new_sum = torch.as_tensor(mean.sum, dtype=torch.float64).detach()
+        new_count = torch.as_tensor(mean.count, dtype=torch.float64).detach()
         old_sum, old_count = sums.get(name, (torch.zeros_like(new_sum), torch.zeros_like(new_count)))
         sums[name] = (old_sum + new_sum, old_count + new_count)
 

@@ -1,0 +1,53 @@
+"""What every test needs: one thread, no network, and no silent skip where everything must run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator
+from typing import Any
+
+# Before torch is imported anywhere; subprocesses inherit it. Results are bit-identical only for equal thread counts.
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_TELEMETRY="1")
+
+import pytest
+
+MAY_SKIP = ("gpu",)
+"""Markers of tests that a machine without the hardware may leave out; everything else runs where CI is set."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Generator[None]:
+    """Undo what a test that ran a stage with more threads did to the process."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
+def everything_must_run() -> bool:
+    """True in continuous integration, where a missing tool is a failure of the machine."""
+    return os.environ.get("CI", "").lower() in ("true", "1")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:
+    """Turn a skip into a failure in CI."""
+    report = yield
+    allowed = any(item.get_closest_marker(name) for name in MAY_SKIP) or hasattr(report, "wasxfail")
+    if report.skipped and everything_must_run() and not allowed:
+        report.outcome = "failed"
+        report.longrepr = f"CI is set and this test was skipped: {call.excinfo and call.excinfo.value}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    """Turn the skip of a whole module into an error in CI."""
+    report = yield
+    if report.skipped and everything_must_run():
+        report.outcome = "failed"
+        report.longrepr = f"CI is set and {collector.nodeid} was skipped as a whole"
+    return report
