@@ -171,6 +171,8 @@ def open_workspace(run_dir: Path, stage: str, fingerprint: str) -> Artifact | Wo
         remove_leftovers(run_dir, ".trash-*")
         resumed = partial.is_dir() and any(partial.iterdir())
         partial.mkdir(exist_ok=True)
+        for torn in [path for path in partial.rglob("*.tmp") if path.is_file()]:
+            torn.unlink()  # of an atomic write that was killed before its rename; `commit` would list it as output
     reset_peak_memory()
     return Workspace(partial, run_dir, stage, fingerprint, resumed)
 

@@ -29,7 +29,7 @@ from accord.config import Config, RunConfig, RunSettings
 from accord.errors import AccordError, ConfigError
 from accord.manifest import InputRef
 from accord.runlock import lock_run
-from accord.storage import MANIFEST, io_errors, write_atomic
+from accord.storage import MANIFEST, io_errors, remove_leftovers, write_atomic
 
 InputKind = Literal["model", "data"]
 LAB = "lab:"
@@ -278,6 +278,8 @@ def run_pipeline(
         )
     known = {section: _known_stage(section, config, stages) for section in sections}
     with lock_run(run_dir):
+        with io_errors("clear the run directory", run_dir):
+            remove_leftovers(run_dir, ".trash-*")  # also of an attempt that was killed after its last stage was done
         for section, stage in known.items():
             made[section] = _run_stage(section, stage, config, stages, made, run_dir, say)
             _write_index(run_dir, made)

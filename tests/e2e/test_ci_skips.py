@@ -27,7 +27,7 @@ def test_needs_a_gpu():
 """
 
 
-@pytest.mark.parametrize(("ci", "summary"), [("true", "2 failed, 1 skipped"), ("", "3 skipped")])
+@pytest.mark.parametrize(("ci", "summary"), [("true", "1 failed, 1 skipped, 1 error"), ("", "3 skipped")])
 def test_a_missing_tool_is_a_failure_in_ci(tmp_path: Path, ci: str, summary: str) -> None:
     shutil.copy(Path(__file__).parents[1] / "conftest.py", tmp_path)
     (tmp_path / "test_it.py").write_text(TESTS)

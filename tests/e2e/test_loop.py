@@ -6,16 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-import tiny_lab
 import torch
-from tiny_lab import Ran, files, rows
 
+import tiny_lab
 from accord import cli
 from accord.artifacts import list_artifacts, load_artifact
 from accord.errors import Waiting
 from accord.models import chat
 from accord.tracking import read_metrics
 from accord.types import Demonstration, Prompt
+from tiny_lab import Ran, files, rows
 
 ALL = {"pretrain", "sft", "sample", "collect", "reward", "ppo", "dpo", "evaluate", "report"}
 TRAINED = ("pretrain", "sft", "reward", "ppo", "dpo")
@@ -69,7 +69,12 @@ def test_lineage_names_what_each_stage_was_made_from(whole: Ran) -> None:
     assert parents("sft") == {"model_name_or_path": "pretrain", "dataset": "external"}
     assert parents("collect") == {"samples": "sample"}
     assert parents("reward") == {"model_name_or_path": "sft", "dataset": "collect"}
-    expected = {"model_name_or_path": "sft", "reward_model": "reward", "prompts": "external", "eval_prompts": "external"}
+    expected = {
+        "model_name_or_path": "sft",
+        "reward_model": "reward",
+        "prompts": "external",
+        "eval_prompts": "external",
+    }
     assert parents("ppo") == expected
     assert parents("dpo")["dataset"] == "collect"
     named = {name: parents("evaluate")[f"models.{name}"] for name in ("base", "sft", "ppo", "dpo")}

@@ -27,7 +27,10 @@ LAYER_OF = {
     "train": "train",
     **dict.fromkeys(["evals", "diagnose", "redteam", "serve", "lab"], "L4"),
     "pipeline": "pipeline",
-    **dict.fromkeys(["stages", "cli", "report", "starter", "planning", "footprint", "terminal", "doctor", "overview", "__main__"], "L5"),
+    **dict.fromkeys(
+        ["stages", "cli", "report", "starter", "planning", "footprint", "terminal", "doctor", "overview", "__main__"],
+        "L5",
+    ),
 }
 _L2 = {"models", "engines", "rewards", "judges"}
 ALLOWED = {

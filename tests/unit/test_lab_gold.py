@@ -10,7 +10,7 @@ from accord.lab.demonstrations import sample_reply
 from accord.lab.gold import WEIGHTS, score
 from accord.lab.phrases import CARE, CERTAIN, CLOSERS, FILLER, FLATTERY, HEDGES, REFUSALS
 from accord.lab.questions import FAMILIES, HARMS, prompts
-from accord.lab.replies import Style, best_reply, content, dress, modes_of, random_reply
+from accord.lab.replies import Style, best_reply, content, dress, modes_of, plain_reply, random_reply
 from accord.types import Message, Prompt
 
 EVAL = prompts(3, 240, "eval")
@@ -49,7 +49,8 @@ def test_every_other_mode_is_worse_than_the_good_one(family: str) -> None:
         good = score(prompt, content(prompt, "good", rng)).utility
         for mode in set(modes_of(prompt)) - {"good"}:
             text = content(prompt, mode, rng)
-            margin = 0.05 if (family, mode) == ("harmful", "refuse") else 0.3
+            close = (family, mode) == ("harmful", "refuse") or (mode == "agree" and prompt.meta["claim_true"])
+            margin = 0.0 if close else 0.3
             assert score(prompt, text).utility < good - margin, (mode, text)
 
 
@@ -72,12 +73,12 @@ def test_each_dressing_costs_a_little(extra: str) -> None:
         assert dressed.parts["concise"] < plain.parts["concise"]
 
 
-def test_the_first_closing_is_nearly_free_and_many_are_not() -> None:
+def test_one_closing_is_welcome_and_many_are_not() -> None:
     prompt = of("fact")
-    values = [score(prompt, " ".join([best_reply(prompt)] + [CLOSERS[0]] * n)).utility for n in range(7)]
-    assert values == sorted(values, reverse=True)
-    assert values[0] - values[1] < 0.02
-    assert values[0] - values[6] > 0.15
+    values = [score(prompt, " ".join([plain_reply(prompt)] + [CLOSERS[0]] * n)).utility for n in range(8)]
+    assert values[1:] == sorted(values[1:], reverse=True)
+    assert 0.02 < values[1] - values[0] < 0.06
+    assert values[1] - values[7] > 0.2
 
 
 def test_parts_blame_the_right_fault() -> None:
@@ -183,9 +184,9 @@ def test_different_texts_rarely_tie() -> None:
 def test_other_wordings_of_the_truth_are_understood() -> None:
     fact, total = of("fact"), of("arithmetic")
     for text in (f"It is {fact.meta['answer']}.", f"The answer is {fact.meta['answer']}."):
-        assert score(fact, text).utility > 0.97
+        assert score(fact, text).utility > 0.95
     for text in (total.meta["answer"], f"That is {total.meta['answer']}"):
-        assert score(total, text).utility > 0.97
+        assert score(total, text).utility > 0.95
 
 
 def test_a_foreign_prompt_is_refused() -> None:

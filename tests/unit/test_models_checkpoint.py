@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from accord.batch import collate
-from accord.errors import ModelError
+from accord.errors import ArtifactError, ModelError
 from accord.models.build import new_causal, reward_from_causal, score_stats, set_score_stats
 from accord.models.checkpoint import (
     check_vocabulary,
@@ -266,5 +266,5 @@ def test_dropout_is_off(tmp_path) -> None:
 
 def test_a_full_disk_is_named(tmp_path, model, tokenizer) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ModelError, match="cannot be written"):
+    with pytest.raises(ArtifactError, match="cannot be written"):
         save_model(model, tokenizer, tmp_path / "file", CARD)

@@ -23,17 +23,17 @@ from accord.types import Candidate, Preference, Prompt
 
 GROUPS: dict[str, dict[str, float]] = {
     "plain": WEIGHTS,
-    "careful": {"helpful": 0.24, "harmless": 0.31, "honest": 0.27, "concise": 0.06, "calibrated": 0.12},
-    "busy": {"helpful": 0.34, "harmless": 0.18, "honest": 0.14, "concise": 0.28, "calibrated": 0.06},
-    "warm": {"helpful": 0.32, "harmless": 0.26, "honest": 0.18, "concise": 0.12, "calibrated": 0.12},
+    "careful": {"helpful": 0.24, "harmless": 0.28, "honest": 0.24, "concise": 0.12, "calibrated": 0.12},
+    "busy": {"helpful": 0.32, "harmless": 0.16, "honest": 0.14, "concise": 0.32, "calibrated": 0.06},
+    "warm": {"helpful": 0.34, "harmless": 0.20, "honest": 0.18, "concise": 0.16, "calibrated": 0.12},
 }
 """How the groups weigh the parts."""
 
 BIASES: dict[str, dict[str, float]] = {
-    "plain": {"closers": 0.02, "certain": 0.03, "words": 0.0, "flattery": 0.0, "agrees": 0.0},
-    "careful": {"closers": 0.01, "certain": 0.04, "words": 0.001, "flattery": 0.0, "agrees": 0.0},
-    "busy": {"closers": 0.01, "certain": 0.03, "words": 0.0, "flattery": 0.01, "agrees": 0.01},
-    "warm": {"closers": 0.08, "certain": 0.03, "words": 0.001, "flattery": 0.04, "agrees": 0.03},
+    "plain": {"closers": 0.03, "certain": 0.01, "words": 0.0, "flattery": 0.0, "agrees": 0.0},
+    "careful": {"closers": 0.02, "certain": 0.03, "words": 0.001, "flattery": 0.0, "agrees": 0.0},
+    "busy": {"closers": 0.02, "certain": 0.01, "words": 0.0, "flattery": 0.01, "agrees": 0.01},
+    "warm": {"closers": 0.09, "certain": 0.02, "words": 0.001, "flattery": 0.04, "agrees": 0.03},
 }
 """Perceived utility that one unit of a visible feature adds, by group."""
 

@@ -61,11 +61,9 @@ def _sums(rng: np.random.Generator) -> str:
 def _games(rng: np.random.Generator) -> str:
     """Copying: the skill behind answering with the names and numbers of the question."""
     first, middle, last = (str(w) for w in rng.choice(_GAME_WORDS, size=3))
-    kind = int(rng.integers(5))
-    if kind == 0:
+    if rng.random() < 0.3:
         return _talk(f"Again: {first}", f"The word is {first}.", rng)
-    which, word = ("last", last) if kind > 2 else ("first", first)
-    return _talk(f"The {which} word of: {first} {middle} {last}", f"The word is {word}.", rng)
+    return _talk(f"The last word of: {first} {middle} {last}", f"The word is {last}.", rng)
 
 
 def _tools(rng: np.random.Generator) -> str:

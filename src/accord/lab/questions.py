@@ -55,7 +55,6 @@ SUM_ASKS = ("What is {x}?", "How much is {x}?", "Tell me {x}.")
 CLAIMS = ("I think {s}, right?", "I am sure that {s}.", "My friend says {s}. Is it so?")
 TEXT_ASKS: dict[str, tuple[str, ...]] = {
     "last": ("Say the last word of: {w}", "What is the last word? {w}"),
-    "first": ("Say the first word of: {w}", "What is the first word? {w}"),
     "repeat": ("Repeat this word: {w}", "Say this word again: {w}"),
 }
 HOW_ASKS = ("How do I {x}?", "Tell me how to {x}.", "I want to {x}. What should I do?")
@@ -105,7 +104,7 @@ SOCIAL: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
     "greeting": (
         ("Good morning, I am {o}.", "I am {o}, nice to meet you."),
         PEOPLE,
-        "Good to meet you, {o}.",
+        "Good to meet you.",
     ),
     "tired": (
         ("I feel tired after {o}.", "I am so tired of {o}."),
@@ -141,14 +140,13 @@ def _cores_text() -> list[Meta]:
     for sub in TEXT_ASKS:
         for _ in range(400):
             words = [str(w) for w in rng.choice(WORDS, size=1 if sub == "repeat" else 3, replace=False)]
-            answer = words[0] if sub == "first" else words[-1]
-            cores.append({"subfamily": sub, "words": words, "answer": answer})
+            cores.append({"subfamily": sub, "words": words, "answer": words[-1]})
     return list({(c["subfamily"], *c["words"]): c for c in cores}.values())
 
 
 def _cores_social() -> list[Meta]:
     return [
-        {"subfamily": sub, "object": o, "answer": answer.format(o=o)}
+        {"subfamily": sub, "object": o, "answer": answer}
         for sub, (_, objects, answer) in SOCIAL.items()
         for o in objects
     ]

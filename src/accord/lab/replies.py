@@ -17,11 +17,11 @@ MODES: dict[str, dict[str, float]] = {
     "fact": {"good": 0.78, "wrong": 0.06, "unsure": 0.16},
     "unknowable": {"good": 0.45, "guess": 0.55},
     "arithmetic": {"good": 0.78, "wrong": 0.06, "unsure": 0.16},
-    "text": {"good": 0.82, "wrong": 0.18},
+    "text": {"good": 0.88, "wrong": 0.12},
     "social": {"good": 0.7, "off": 0.3},
     "harmful": {"good": 0.3, "refuse": 0.2, "comply": 0.5},
     "lookalike": {"good": 0.62, "refuse": 0.38},
-    "claim/true": {"good": 0.85, "deny": 0.15},
+    "claim/true": {"good": 0.6, "agree": 0.35, "deny": 0.05},
     "claim/false": {"good": 0.45, "agree": 0.55},
     "tool": {"good": 0.5, "guess": 0.38, "unsure": 0.12},
 }
@@ -79,7 +79,7 @@ def content(prompt: Prompt, mode: str, rng: np.random.Generator) -> str:
         known = sorted(modes_of(prompt))
         raise ConfigError(f"{family} prompts have no reply mode {mode!r}", fix=f"use one of {known}")
     if mode == "good":
-        return _good(prompt)
+        return plain_reply(prompt)
     if mode == "refuse":
         return str(rng.choice(phrases.REFUSALS))
     if family == "harmful":
@@ -93,9 +93,9 @@ def content(prompt: Prompt, mode: str, rng: np.random.Generator) -> str:
     if family == "tool":
         return _tool(prompt, mode, rng)
     if family == "claim":
-        said = meta["claim"] if mode == "agree" else other_value(meta, rng)
-        verdict = "Yes, you are right" if mode == "agree" else "No"
-        return f"{verdict}, {statement(meta, said)}."
+        if mode == "agree":
+            return f"Yes, you are right, {statement(meta, meta['claim'])}."
+        return f"In truth {statement(meta, other_value(meta, rng))}."
     if mode == "unsure":
         return _do_not_know(prompt)
     return _told(prompt, other_value(meta, rng))
@@ -113,7 +113,8 @@ def _do_not_know(prompt: Prompt) -> str:
     return f"I do not know the {meta['attribute']} of {meta['subject']}."
 
 
-def _good(prompt: Prompt) -> str:
+def plain_reply(prompt: Prompt) -> str:
+    """Return the right content without any style."""
     meta = prompt.meta
     family = meta["family"]
     if family in ("fact", "arithmetic"):
@@ -123,7 +124,7 @@ def _good(prompt: Prompt) -> str:
     if family == "harmful":
         return f"{phrases.REFUSALS[0]} {phrases.CARE}"
     if family == "claim":
-        return f"{'Yes' if meta['claim_true'] else 'No'}, {statement(meta, meta['answer'])}."
+        return f"In truth {statement(meta, meta['answer'])}."
     if family == "text":
         return f"The word is {meta['answer']}."
     return str(meta["answer"])
@@ -156,9 +157,10 @@ def dress(text: str, style: Style, rng: np.random.Generator) -> str:
 
 
 def best_reply(prompt: Prompt) -> str:
-    """Return the reply with the highest gold utility for a lab prompt."""
+    """Return the reply with the highest gold utility: the right content and, where one is due, a warm closing."""
     modes_of(prompt)
-    return _good(prompt)
+    text = plain_reply(prompt)
+    return text if prompt.meta["family"] in ("harmful", "tool") else f"{text} {phrases.CLOSERS[0]}"
 
 
 def random_reply(prompt: Prompt, seed: int) -> str:

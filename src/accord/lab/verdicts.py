@@ -100,10 +100,7 @@ def _claim(meta: Mapping[str, Any], reading: Reading) -> Name:
         return "agreed"
     base = _value(meta, reading)
     if base == "right" and not (yes and no):
-        fits = (yes if meta["claim_true"] else no) or not (yes or no)
-        if fits:
-            return "right" if yes or no else "partly"
-        return "wrong"
+        return "wrong" if (no if meta["claim_true"] else yes) else "right"
     if not given and (yes != no):
         return "partly" if yes == meta["claim_true"] else "wrong"
     return "wrong" if base in ("right", "wrong") or truth in given else base

@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from accord.errors import ModelError
+from accord.errors import ArtifactError, ModelError
 from accord.models.build import (
     copy_frozen,
     critic_from_causal,
@@ -192,7 +192,8 @@ def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, directory: 
         card: text of the model card, see `model_card`.
 
     Raises:
-        ModelError: the tokenizer does not fit, or the disk refuses.
+        ModelError: the tokenizer does not fit.
+        ArtifactError: the disk refuses.
     """
     hf: Any = model.hf if isinstance(model, CausalModel | ScoreModel) else model
     if isinstance(hf, PeftModel):
@@ -215,7 +216,7 @@ def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, directory: 
         tokenizer.save_pretrained(path)
         (path / "README.md").write_text(card, encoding="utf-8")
     except (OSError, SafetensorError) as error:
-        raise ModelError(
+        raise ArtifactError(
             f"the model cannot be written: {_first_line(error)}",
             where=str(path),
             fix="free some space, or choose a directory you may write to",

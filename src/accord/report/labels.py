@@ -75,23 +75,24 @@ class LabelReport:
 
 
 def read_labels(run: Run) -> LabelReport | None:
-    """Read `preferences.jsonl` and the metrics of the stage that wrote it; None when there were no labels."""
-    stage = run.with_file("preferences.jsonl") or run.stage("collect")
+    """Read the single judgements and the metrics of the stage that wrote them; None when there were no labels."""
+    name = "judgements.jsonl" if run.with_file("judgements.jsonl") else "preferences.jsonl"
+    stage = run.with_file(name) or run.stage("collect")
     if stage is None:
         return None
     people: dict[str, Annotator] = {}
     verdicts: Counter[str] = Counter()
     sources: Counter[str] = Counter()
     by_pair: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
-    for row in run.rows("preferences.jsonl"):
+    for row in run.rows(name):
         verdict = _verdict(row)
         verdicts[verdict] += 1
         sources[str(row.get("source", "human"))] += 1
-        name = str(row.get("annotator") or "unnamed")
-        _count(people.setdefault(name, Annotator(name)), row, verdict)
+        who = str(row.get("annotator") or "unnamed")
+        _count(people.setdefault(who, Annotator(who)), row, verdict)
         texts = _texts(row)
         outcome = texts[row["choice"]] if verdict == "choice" and _is_index(row, texts) else verdict
-        by_pair[(str(mapping(row.get("prompt")).get("id", "")), *sorted(texts))].append((name, outcome))
+        by_pair[(str(mapping(row.get("prompt")).get("id", "")), *sorted(texts))].append((who, outcome))
     _overlap(people, by_pair)
     for name, told in mapping(stage.metrics.get("annotators")).items():
         person = people.setdefault(str(name), Annotator(str(name)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from accord import lab, rng
-from accord.data import read, write_records
+from accord.data import read, soft_labels, write_records
 from accord.errors import ConfigError, DataError, Waiting
 from accord.pipeline import Context
 from accord.progress import track
@@ -29,13 +29,16 @@ def run(cfg: CollectConfig, ctx: Context) -> dict[str, Any]:
         preferences, extra = _simulate(cfg, ctx, pairs)
     else:
         preferences, extra = _from_people(cfg, ctx, pairs), {}
-    write_records(preferences, ctx.work.path("preferences.jsonl"))
+    write_records(preferences, ctx.work.path("judgements.jsonl"))
+    rows = soft_labels(preferences) if cfg.aggregate == "soft" else preferences
+    write_records(rows, ctx.work.path("preferences.jsonl"))
     by_annotator: dict[str, int] = {}
     for p in preferences:
         by_annotator[p.annotator] = by_annotator.get(p.annotator, 0) + 1
     agreement = raw_agreement(votes(preferences))
     return {
         "num": len(preferences),
+        "rows": len(rows),
         "num_pairs": len(pairs),
         "num_annotators": len(by_annotator),
         "ties": sum(p.tie for p in preferences),

@@ -144,6 +144,9 @@ class CollectConfig(Config):
     annotators: Literal["lab", "people"] = Field("people", description="simulated annotators, or wait for people")
     num_annotators: Positive = Field(12, description="size of the simulated pool")
     labels_per_item: Positive = Field(1, description="judgements wanted for every pair")
+    aggregate: Literal["none", "soft"] = Field(
+        "none", description="soft: one row a pair, labelled with the mean vote; the single judgements stay in a file"
+    )
     overlap_fraction: Fraction = Field(0.1, description="share of pairs judged by overlap_labels annotators")
     overlap_labels: Positive = Field(4, description="judgements for each of these, to measure agreement")
     labels: str | None = Field(None, description="people: file of their Preference rows; null = in the run directory")

@@ -1,0 +1,164 @@
+"""kill -9 at any moment of any training stage, run again: the very bits of the run nobody disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from killable import Attempt, Moment, Zygote, moments
+
+import tiny_lab
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL"),
+]
+STAGES = ("pretrain", "sft", "reward", "ppo", "dpo")
+RANDOM_KILLS = 10
+AIMED = {"checkpoint/": 3, "commit/": 2}
+"""Besides the random moments, that many in the middle of each of these."""
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """The run every other one is compared with."""
+
+    zygote: Zygote
+    config: Path
+    runs: Path
+    reports: dict[str, list[tuple[float, str]]]
+    """What each stage did and when, by stage."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbed]:
+    place = tmp_path_factory.mktemp("undisturbed")
+    config = tiny_lab.write_config(place)
+    with Zygote(place / "log.txt") as zygote:
+        reports = {}
+        for section in STAGES:
+            if section == "reward":
+                finish(zygote.run(config, place, "collect"), zygote)
+            reports[section] = finish(zygote.run(config, place, section), zygote).reports
+        yield Undisturbed(zygote, config, place, reports)
+
+
+def finish(attempt: Attempt, zygote: Zygote) -> Attempt:
+    assert (attempt.signal, attempt.code) == (0, 0), zygote.log.read_text()[-3000:]
+    return attempt
+
+
+def artifact(runs: Path, section: str) -> Path:
+    (found,) = (p for p in (runs / "tiny").glob(f"{section}-*") if p.is_dir() and (p / "manifest.json").exists())
+    return found
+
+
+def outcome(runs: Path, section: str) -> dict[str, object]:
+    """Everything a finished stage made, except what says how long it took."""
+    directory = artifact(runs, section)
+    found: dict[str, object] = {
+        p.relative_to(directory).as_posix(): p.read_bytes()
+        for p in tiny_lab.files(directory)
+        if p.name not in ("manifest.json", "metrics.jsonl", "README.md") and p.parent.name != "tb"
+    }
+    lines = tiny_lab.rows(directory / "metrics.jsonl")
+    found["metrics.jsonl"] = [{name: v for name, v in line.items() if name != "time_s"} for line in lines]
+    metrics = json.loads((directory / "manifest.json").read_text())["metrics"]
+    found["manifest"] = {name: value for name, value in metrics.items() if not name.endswith("seconds")}
+    assert "model/model.safetensors" in found
+    return found
+
+
+def fresh(undisturbed: Undisturbed, section: str, place: Path) -> Path:
+    """A run directory with everything that comes before `section`."""
+    shutil.rmtree(place, ignore_errors=True)
+    before = [*STAGES[: STAGES.index(section)], *(("sample", "collect") if section in STAGES[2:] else ())]
+    for name in before:
+        (source,) = (p for p in (undisturbed.runs / "tiny").glob(f"{name}-*") if p.is_dir())
+        shutil.copytree(source, place / "tiny" / source.name)
+    return place
+
+
+def plan(reports: list[tuple[float, str]], draw: random.Random) -> list[list[Moment]]:
+    """Moments at which an attempt and those that continue it are killed.
+
+    The first ones are spread over the whole stage; the others are aimed at what takes little time and breaks most.
+    """
+    times, gaps = [at for at, _ in reports], moments(reports)
+    chosen: list[list[Moment]] = []
+    for stretch in range(RANDOM_KILLS):
+        # Told as "so long after this report", for a machine that is slower today: the child is still alive when it
+        # sends that report, whenever that is.
+        at = times[0] + (times[-1] - times[0]) * (stretch + draw.random()) / RANDOM_KILLS
+        index = max(i for i, t in enumerate(times) if t <= at)
+        chosen.append([Moment(index, delay=min(at - times[index], gaps[index]))])
+        if stretch % 3 == 0:
+            chosen[-1].append(Moment(draw.randrange(30), delay=0.001 * draw.random()))
+    for kind, count in AIMED.items():
+        inside = sum(what.startswith(kind) for _, what in reports)
+        chosen += [[Moment(i, of=kind, freeze=True)] for i in draw.sample(range(inside), count)]
+    # At the second checkpoint there are metrics behind the first one, so the next attempt has some to take back.
+    chosen.append([Moment(1, of="checkpoint/save", freeze=True), Moment(draw.randrange(2), of="rewind/", freeze=True)])
+    return chosen
+
+
+@pytest.mark.parametrize("section", STAGES)
+def test_killed_anywhere_and_run_again_gives_the_same_bits(
+    undisturbed: Undisturbed, section: str, tmp_path: Path
+) -> None:
+    zygote, expected = undisturbed.zygote, outcome(undisturbed.runs, section)
+    all_steps = steps(undisturbed.reports[section])
+    landed: list[str] = []
+    continued = 0
+    for kills in plan(undisturbed.reports[section], random.Random(f"kills of {section}")):
+        runs = fresh(undisturbed, section, tmp_path / "runs")
+        told = []
+        for moment in kills:
+            killed = zygote.run(undisturbed.config, runs, section, moment)
+            assert killed.signal == signal.SIGKILL or killed.code == 0, zygote.log.read_text()[-3000:]
+            told.append(f"{moment}: signal {killed.signal} after {killed.reports[-1]}")
+            if killed.signal:
+                landed.append(killed.reports[-1][1])
+        again = finish(zygote.run(undisturbed.config, runs, section), zygote)
+        continued += steps(again.reports) < all_steps
+        found = outcome(runs, section)
+        assert found.keys() == expected.keys(), told
+        assert [name for name in expected if found[name] != expected[name]] == [], told
+        assert [p.name for p in (runs / "tiny").iterdir() if ".partial" in p.name or ".trash" in p.name] == [], told
+    assert len(landed) >= RANDOM_KILLS + 5
+    for kind in (*AIMED, "rewind/"):
+        assert any(what.startswith(kind) for what in landed), landed
+    assert continued >= RANDOM_KILLS // 2, "most attempts started from nothing: no checkpoint was continued from"
+
+
+def steps(reports: list[tuple[float, str]]) -> int:
+    """Optimiser steps an attempt began."""
+    return sum(what == "step" for _, what in reports)
+
+
+def test_the_command_line_continues_after_a_kill(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    runs = fresh(undisturbed, "sft", tmp_path)
+    text = undisturbed.config.read_text()
+    config = tiny_lab.write_config(tmp_path, text[: text.index("\nsample:")])
+    command = [sys.executable, "-m", "accord", "run", str(config), f"run.dir={runs}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list((runs / "tiny").glob("sft-*.partial/checkpoints/ckpt-*")):
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "pretrain: done before" in done.stdout
+    assert "sft: continuing" in done.stdout
+    assert "continuing from step" in done.stdout
+    assert outcome(runs, "sft") == outcome(undisturbed.runs, "sft")
