@@ -19,7 +19,7 @@ run:
   threads: 1
 
 pretrain:
-  dataset: lab:corpus?num=200
+  dataset: lab:corpus?num=120
   vocab_size: 320
   hidden_size: 32
   num_hidden_layers: 1
@@ -35,8 +35,9 @@ pretrain:
   save_steps: 4
 
 sft:
-  dataset: lab:demonstrations?num=80
+  dataset: lab:demonstrations?num=60
   max_length: 128
+  eval_fraction: 0.1
   max_steps: 14
   train_batch_size: 6
   learning_rate: 3.0e-3
@@ -45,7 +46,7 @@ sft:
   save_steps: 4
 
 sample:
-  prompts: lab:prompts?num=50&split=train
+  prompts: lab:prompts?num=40&split=train
   num_generations: 2
   max_completion_length: 10
 
@@ -65,7 +66,7 @@ ppo:
   prompts: lab:prompts?num=30&split=train
   max_length: 128
   max_completion_length: 8
-  num_rounds: 5
+  num_rounds: 4
   train_batch_size: 6
   num_ppo_epochs: 2
   num_mini_batches: 2

@@ -268,7 +268,7 @@ def load_artifact(directory: Path, verify: bool = False) -> Artifact:
         raise ArtifactError(
             f"this directory has no {MANIFEST}: it is not a finished artifact",
             where=str(directory),
-            fix="run its stage again to finish it, or move the directory away",
+            fix="move this directory away and run its stage again",
         )
     with io_errors("read the manifest", path):
         data = path.read_bytes()

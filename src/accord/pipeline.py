@@ -26,7 +26,7 @@ from accord.artifacts import (
     verify,
 )
 from accord.config import Config, RunConfig, RunSettings
-from accord.errors import AccordError, ConfigError
+from accord.errors import AccordError, ConfigError, EngineError, RewardError, TrainingError
 from accord.manifest import InputRef
 from accord.runlock import lock_run
 from accord.storage import MANIFEST, io_errors, remove_leftovers, write_atomic
@@ -323,9 +323,12 @@ def _run_stage(
         with io_errors(f"go on with {section}", work.dir):
             metrics = stage.load()(settings, Context(config.run, inputs, work, say))
     except AccordError as error:
-        if error.where is not None:
+        # Deep code knows the prompt or the step at which it failed, but not on whose behalf.
+        named = error.where is not None and not isinstance(error, EngineError | RewardError | TrainingError)
+        if named:
             raise
-        raise type(error)(error.what, where=f"{config.path}: {section}", fix=error.fix) from error
+        where = f"{config.path}: {section}" + (f", {error.where}" if error.where else "")
+        raise type(error)(error.what, where=where, fix=error.fix) from error
     refs = {
         field: value.artifact or InputRef(stage="external", fingerprint=value.fingerprint, path=value.location)
         for field, value in inputs.items()

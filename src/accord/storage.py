@@ -23,8 +23,8 @@ MANIFEST = "manifest.json"
 _FIXES = {
     errno.ENOSPC: "free some space on this disk, then run the same command again: finished work is kept",
     errno.EDQUOT: "your quota is used up; free some space, then run the same command again",
-    errno.EACCES: "give yourself write permission there, or choose another directory with run.dir",
-    errno.EPERM: "give yourself write permission there, or choose another directory with run.dir",
+    errno.EACCES: "give yourself permission there, or choose another directory with run.dir",
+    errno.EPERM: "give yourself permission there, or choose another directory with run.dir",
     errno.EROFS: "this file system is read-only; choose another directory with run.dir",
     errno.ENOTDIR: "a file stands where a directory is needed; move it away or choose another run.dir",
     errno.EEXIST: "a file stands where a directory is needed; move it away or choose another run.dir",

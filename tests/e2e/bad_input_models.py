@@ -168,7 +168,13 @@ MODELS = [
     Case(
         "unknown architecture", ModelError, ("llemma",), sft_from(edit_json("config.json", model_type="llemma")), "sft"
     ),
-    Case("other sizes", ModelError, ("my-base",), sft_from(edit_json("config.json", hidden_size=32)), "sft"),
+    Case(
+        "other sizes",
+        ModelError,
+        ("my-base", "other shapes than config.json"),
+        sft_from(edit_json("config.json", hidden_size=32)),
+        "sft",
+    ),
     Case("NaN weights", ModelError, ("not finite", "my-base"), sft_from(fill("model.norm", float("nan"))), "sft"),
     Case(
         "no tokenizer", ModelError, ("tokenizer",), sft_from(remove("tokenizer.json", "tokenizer_config.json")), "sft"
@@ -176,7 +182,7 @@ MODELS = [
     Case("tokenizer cut", ModelError, ("tokenizer.json is not valid JSON",), sft_from(cut("tokenizer.json")), "sft"),
     Case("vocabulary mismatch", ModelError, ("embeddings", "my-base"), sft_from(smaller_embeddings), "sft"),
     Case("no template", ModelError, ("no chat template", "my-base"), sft_from(remove("chat_template.jinja")), "sft"),
-    Case("template is no Jinja", ModelError, ("template", "my-base"), sft_from(template("{% for %}")), "sft"),
+    Case("template is no Jinja", ModelError, ("cannot be used", "my-base"), sft_from(template("{% for %}")), "sft"),
     Case("template refuses", ModelError, ("only systems may speak",), sft_from(template(REFUSES)), "sft"),
     Case("template rewrites", ModelError, ("does not write replies as they are",), sft_from(template(UPPER)), "sft"),
     Case("template ends nothing", ModelError, ("no special token after",), sft_from(template(NO_EOS)), "sft"),
@@ -192,7 +198,13 @@ MODELS = [
     Case(
         "no pad", ModelError, ("no padding token",), sft_from(edit_json("tokenizer_config.json", pad_token=None)), "sft"
     ),
-    Case("no eos", ModelError, ("my-base",), sft_from(edit_json("tokenizer_config.json", eos_token=None)), "sft"),
+    Case(
+        "no eos",
+        ModelError,
+        ("'eos_token' is undefined", "my-base"),
+        sft_from(edit_json("tokenizer_config.json", eos_token=None)),
+        "sft",
+    ),
     Case("a classifier as a policy", ModelError, ("not a language model",), lambda s: s.sft(s.kit / "reward"), "sft"),
     Case(
         "a policy as a reward model",
@@ -209,7 +221,7 @@ MODELS = [
         "evaluate",
     ),
     Case("a file as a model", ModelError, ("not a model directory",), lambda s: s.sft(s.file("m.txt", "x")), "sft"),
-    Case("no network", ModelError, ("accord-tests/no-such-model",), offline, "sft"),
+    Case("no network", ModelError, ("accord-tests/no-such-model", "the network"), offline, "sft"),
     Case("no network for data", DataError, ("accord-tests/no-such-data",), offline_data, "sft"),
     Case(
         "max_length too large", ConfigError, ("160 positions", "sft.max_length"), lambda s: s.sft(max_length=161), "sft"

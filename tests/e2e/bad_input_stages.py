@@ -142,7 +142,7 @@ STAGES_MISUSED = [
     Case(
         "prompt too long",
         EngineError,
-        ("positions", "shorten"),
+        ("positions", "shorten", "run.yaml: sample, prompt 0"),
         lambda s: s.sample(prompts=s.rows("p.jsonl", LONG)),
         "sample",
     ),

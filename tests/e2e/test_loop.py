@@ -157,7 +157,7 @@ def transformers_loss(ran: Ran) -> float:
     directory = ran.made["sft"].dir / "model"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(directory), AutoTokenizer.from_pretrained(directory)
     config = ran.made["sft"].manifest.config
-    demonstrations = list(lab.demonstrations(rng.derive(0, "lab", "demonstrations"), 80))
+    demonstrations = list(lab.demonstrations(rng.derive(0, "lab", "demonstrations"), 60))
     _, held_out = hold_out(demonstrations, question, config["eval_fraction"], 0)
     total, count = 0.0, 0
     for record in held_out:

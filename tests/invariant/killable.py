@@ -10,6 +10,7 @@ Started as a program it reads requests, one JSON object a line, from stdin and a
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -89,6 +90,7 @@ def serve(log: Path) -> None:
     # What stages import only when they need it.
     for name in ("tensorboard.summary", "accord.lab", "transformers.models.llama.modeling_llama", "scipy.optimize"):
         importlib.import_module(name)
+    gc.freeze()  # a collection in a child would copy every page it looks at
     for line in sys.stdin:
         request = json.loads(line)
         kill = Moment(**request["kill"]) if request["kill"] else None

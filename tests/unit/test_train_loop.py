@@ -113,8 +113,9 @@ class Poison(torch.autograd.Function):
         lambda m: lambda b: Forward(score_B=m(b).score_B * math.nan),
         lambda m: lambda b: Forward(score_B=m(b).score_B * math.inf),
         lambda m: lambda b: Forward(score_B=Poison.apply(m(b).score_B)),
+        lambda m: lambda b: Forward(score_B=m(b).score_B + math.inf),
     ],
-    ids=["nan", "inf", "gradient"],
+    ids=["nan", "inf", "only the gradient", "only the loss"],
 )
 def test_a_loss_or_gradient_that_is_not_finite_stops_before_the_weights_change(forward: Callable) -> None:
     module = Line()

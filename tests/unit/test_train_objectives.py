@@ -100,6 +100,23 @@ def test_dpo_by_hand() -> None:
     assert soft == pytest.approx(smooth) != float(terms.loss)
 
 
+@pytest.mark.parametrize("objective", [NLL(), DPO(), PPO(entropy_coef=0.1)], ids=["nll", "dpo", "ppo"])
+def test_what_stands_outside_the_mask_is_not_read(objective) -> None:
+    mask_BT = BATCH.response_mask_BT
+    rand = torch.Generator().manual_seed(0)
+    losses, grads = [], []
+    line_BT = -torch.rand(mask_BT.shape, generator=rand, dtype=torch.float64)
+    for fill in (0.0, 3.0, math.nan):
+        said_BT = torch.where(mask_BT, line_BT, fill).requires_grad_()
+        terms = objective(Forward(said_BT, said_BT, said_BT), BATCH)
+        losses.append(terms.loss.item())
+        grads.append(torch.autograd.grad(terms.loss, said_BT)[0])
+        assert all(math.isfinite(mean.value) for mean in terms.metrics.values())
+    assert losses[0] == losses[1] == losses[2]
+    assert torch.equal(grads[0], grads[1]) and torch.equal(grads[0], grads[2])
+    assert not grads[0][~mask_BT].any()
+
+
 @pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-mean", "seq-mean-token-sum"])
 def test_the_aggregations_are_those_of_the_functional_core(mode: str) -> None:
     """Also with a row that has no response tokens, which is no row to average over."""

@@ -260,9 +260,10 @@ def prompts(seed: int, num: int, split: Split = "train", families: Mapping[str, 
     seen: set[str] = set()
     result: list[Prompt] = []
     for index in range(num):
-        for _ in range(50):
-            family = names[int(rng.choice(len(names), p=weights / weights.sum()))]
-            group = cores(family, split)
+        # The family is drawn once: small families must not lose their share when their wordings run out.
+        family = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+        group = cores(family, split)
+        for _ in range(20):
             text, meta = _ask(family, group[int(rng.integers(len(group)))], rng)
             if text not in seen:
                 break

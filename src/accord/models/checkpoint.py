@@ -90,10 +90,11 @@ def load_tokenizer(path_or_id: str | Path, *, pad_token: str | None = None) -> P
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        fix = "give a directory with tokenizer.json and tokenizer_config.json"
         raise ModelError(
             f"no tokenizer can be loaded: {_first_line(error)}",
             where=where,
-            fix="give a directory with tokenizer.json and tokenizer_config.json",
+            fix=fix if directory is not None else f"check the name and the network, or {fix}",
         ) from error
     tokenizer = cast(PreTrainedTokenizerBase, tokenizer)
     tokenizer.padding_side = "right"
@@ -271,7 +272,10 @@ def _load(auto: Any, path_or_id: str | Path, dtype: str | torch.dtype) -> PreTra
             fix="download or train the model again",
         ) from error
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ModelError(f"no model can be loaded: {_first_line(error)}", where=where, fix=_MODEL_FIX) from error
+        reason = _first_line(error)
+        if "ignore_mismatched_sizes" in reason:  # its advice is not for us, and what it points at was silenced
+            reason = "the weights have other shapes than config.json says"
+        raise ModelError(f"no model can be loaded: {reason}", where=where, fix=_MODEL_FIX) from error
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
         raise ModelError(

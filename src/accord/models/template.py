@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
-from jinja2.exceptions import TemplateError
+from jinja2.exceptions import TemplateError, TemplateSyntaxError, UndefinedError
 from transformers import PreTrainedTokenizerBase
 
 from accord.errors import ModelError
@@ -131,11 +131,16 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, g
         generate: end with the generation prompt.
 
     Raises:
-        ModelError: the template refuses these roles or this order of turns.
+        ModelError: the template is broken, or refuses these roles or this order of turns.
     """
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
         return cast(str, tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate))
+    except (TemplateSyntaxError, UndefinedError) as error:
+        raise ModelError(
+            f"the chat template cannot be used: {error}",
+            fix="mend the template, or set the special tokens it uses in tokenizer_config.json",
+        ) from error
     except TemplateError as error:
         raise ModelError(
             f"the chat template refuses the conversation: {error}",

@@ -57,8 +57,9 @@ def _pairs(path: Path) -> list[Pair]:
             prompt = Prompt.model_validate(row["prompt"])
             replies = [Completion.model_validate(c) for c in row["candidates"]]
         except (ValueError, KeyError, TypeError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
             raise DataError(
-                f"not a row of the sample stage: {type(error).__name__}",
+                f"not a row of the sample stage: {reason}",
                 where=f"{path}:{number}",
                 fix='a row is {"prompt": Prompt, "candidates": [Completion, ...]}',
             ) from error

@@ -22,7 +22,7 @@ Models = Annotated[dict[str, str], Field(min_length=1)]
 
 def _not_zero(value: int) -> int:
     if value == 0:
-        raise ValueError("0 means nothing at all; -1 is the value without a limit")
+        raise ValueError("0 leaves nothing to do; give a positive number, or -1 for no limit")
     return value
 
 

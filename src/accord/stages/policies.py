@@ -17,7 +17,7 @@ from accord.models.build import copy_frozen
 from accord.models.checkpoint import check_vocabulary, load_causal, load_tokenizer, max_positions
 from accord.models.lora import adapters_off, add_lora
 from accord.models.policy import CausalModel
-from accord.stages.configs import Training
+from accord.stages.configs import DPOConfig, PPOConfig, SFTConfig
 from accord.stages.training import DTYPES, check_length, device
 
 
@@ -53,7 +53,7 @@ class Loaded:
         return engine_for(self.policy, self.tokenizer, max_batch)
 
 
-def load_policy(location: str, cfg: Training, pad_token: str | None, where: str) -> Loaded:
+def load_policy(location: str, cfg: SFTConfig | PPOConfig | DPOConfig, pad_token: str | None, where: str) -> Loaded:
     """Load a policy and its tokenizer as `cfg` wants them, and check that they fit together.
 
     Raises:
