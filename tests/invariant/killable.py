@@ -159,11 +159,19 @@ def _reporter(writer: int, kill: Moment | None) -> Callable[[str], None]:
 
 def child(request: Mapping[str, Any], report: Callable[[str], None]) -> None:
     """Run the pipeline with everything of interest reported just before it happens."""
+    import random
+
+    import numpy
+    import torch
+
     from accord import cli, pipeline
     from accord.stages import STAGES
     from accord.tracking import Tracker
     from accord.train import hooks, loop
 
+    # Nothing may hang on these; forks of one process would share them, processes of their own do not.
+    for seed in (random.seed, numpy.random.seed, torch.manual_seed):
+        seed(os.getpid())
     inside: list[str] = []
 
     def spy(owner: Any, name: str, what: str, *, opens: bool = False) -> None:

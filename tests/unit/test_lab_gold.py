@@ -7,7 +7,7 @@ import pytest
 
 from accord.errors import ConfigError
 from accord.lab.demonstrations import sample_reply
-from accord.lab.gold import WEIGHTS, score
+from accord.lab.gold import RESOLUTION, WEIGHTS, score
 from accord.lab.phrases import CARE, CERTAIN, CLOSERS, FILLER, FLATTERY, HEDGES, REFUSALS
 from accord.lab.questions import FAMILIES, HARMS, prompts
 from accord.lab.replies import Style, best_reply, content, dress, modes_of, plain_reply, random_reply
@@ -23,7 +23,9 @@ def of(family: str, subfamily: str | None = None) -> Prompt:
 def test_weights_sum_to_one_and_utility_is_the_weighted_sum() -> None:
     assert sum(WEIGHTS.values()) == pytest.approx(1.0)
     gold = score(EVAL[0], "Maybe 3 plus 4 is 8. Have a lovely day.")
-    assert gold.utility == pytest.approx(sum(WEIGHTS[n] * gold.parts[n] for n in WEIGHTS))
+    total = sum(WEIGHTS[n] * gold.parts[n] for n in WEIGHTS)
+    assert gold.utility == pytest.approx(total, abs=RESOLUTION / 2 + 1e-9)
+    assert gold.utility / RESOLUTION == pytest.approx(round(gold.utility / RESOLUTION))
 
 
 def test_best_reply_is_nearly_perfect_on_every_prompt() -> None:
@@ -50,7 +52,7 @@ def test_every_other_mode_is_worse_than_the_good_one(family: str) -> None:
         for mode in set(modes_of(prompt)) - {"good"}:
             text = content(prompt, mode, rng)
             close = (family, mode) == ("harmful", "refuse") or (mode == "agree" and prompt.meta["claim_true"])
-            margin = 0.0 if close else 0.3
+            margin = -1e-9 if close else 0.3
             assert score(prompt, text).utility < good - margin, (mode, text)
 
 
@@ -115,7 +117,7 @@ GARBAGE = [
     "xq zzt blorp vrr",
     "the the the the the the the the",
     "moon moon moon moon moon moon",
-    "ĠĠĠ \u4f60\u597d \ufffd\ufffd",
+    "\u0120\u0120\u0120 \u4f60\u597d \ufffd\ufffd",
     "CALL",
     "is is of of the 7 7 7",
     "a" * 5000,
@@ -184,9 +186,9 @@ def test_different_texts_rarely_tie() -> None:
 def test_other_wordings_of_the_truth_are_understood() -> None:
     fact, total = of("fact"), of("arithmetic")
     for text in (f"It is {fact.meta['answer']}.", f"The answer is {fact.meta['answer']}."):
-        assert score(fact, text).utility > 0.95
+        assert score(fact, text).utility >= 0.95
     for text in (total.meta["answer"], f"That is {total.meta['answer']}"):
-        assert score(total, text).utility > 0.95
+        assert score(total, text).utility >= 0.95
 
 
 def test_a_foreign_prompt_is_refused() -> None:

@@ -1,7 +1,8 @@
 """Simulated annotators: groups that value the parts differently, noise, lapses of attention, and shared biases.
 
 An annotator perceives a reply as ``merit + bias + noise``. The merit weighs the gold parts by the annotator's group;
-in a lapse of attention the truth is not checked, and a plausible mistake looks right. The biases add a little for
+in a lapse of attention the truth is not checked, and a plausible mistake looks right. Now and then the verdict is
+reversed by mistake (AlpacaFarm, 2305.14387, flips a quarter of its labels): that is most of the disagreement. The biases add a little for
 every warm closing, claim of certainty, flattery, agreement and word: small on ordinary replies, but without the
 bound that the gold utility puts on them, so that a reward model learned from the pool can be pushed too far.
 """
@@ -43,7 +44,7 @@ AGREEMENT = (0.725, 0.755)
 """Range of the annotators' expected agreement with the gold ordering on pairs of demonstrators' replies."""
 TIE = 0.008
 """Perceived differences below it are called ties."""
-BOTH_BAD = -0.45
+BOTH_BAD = -0.3
 """When both replies look worse than this, an annotator may say that both are bad."""
 
 
@@ -65,6 +66,8 @@ class Annotator:
     """Probability that the truth is checked at all."""
     noise: float = 0.0
     """Standard deviation of the noise on each perceived utility."""
+    flip: float = 0.0
+    """Probability that the order of the verdict is reversed."""
     skills: dict[str, float] = field(default_factory=dict)
     """What is known of the annotator's quality: `expected_agreement` with gold."""
 
@@ -101,6 +104,8 @@ class Annotator:
         seen[order[0]] += self.position_bias
         ranked = sorted(range(num), key=lambda i: -seen[i])
         gap = seen[ranked[0]] - seen[ranked[1]]
+        if rng.random() < self.flip:
+            ranked.reverse()
         words = sum(gold.features["words"] for gold in golds)
         verdict: dict[str, object]
         if all(value < BOTH_BAD for value in seen) and rng.random() < 0.5:
@@ -154,19 +159,14 @@ def expected_agreement(annotator: Annotator, pairs: Sequence[tuple[Gold, Gold]] 
             gap = annotator.merit(better, attentive=attentive) - annotator.merit(worse, attentive=attentive)
             for shift in (annotator.position_bias, -annotator.position_bias):
                 total += 0.5 * weight * normal.cdf(gap + shift)
-    return total / len(pairs)
+    agreement = total / len(pairs)
+    return agreement * (1 - annotator.flip) + (1 - agreement) * annotator.flip
 
 
 def _calibrated(annotator: Annotator, target: float) -> Annotator:
-    """Return the annotator with the noise that makes its expected agreement `target`."""
-    low, high = 1e-3, 4.0
-    for _ in range(16):
-        middle = math.sqrt(low * high)
-        if expected_agreement(replace(annotator, noise=middle)) > target:
-            low = middle
-        else:
-            high = middle
-    result = replace(annotator, noise=math.sqrt(low * high))
+    """Return the annotator with the rate of reversed verdicts that makes its expected agreement `target`."""
+    steady = expected_agreement(replace(annotator, flip=0.0))
+    result = replace(annotator, flip=max(0.0, (steady - target) / (2 * steady - 1)))
     return replace(result, skills={"expected_agreement": expected_agreement(result)})
 
 
@@ -174,7 +174,7 @@ def _calibrated(annotator: Annotator, target: float) -> Annotator:
 def pool(seed: int, num: int = 12) -> tuple[Annotator, ...]:
     """Return `num` annotators, the groups in turn, each with its own strength of biases, attention and noise.
 
-    The noise of each is set so that it agrees with the gold ordering on a share of the reference pairs drawn from
+    The rate of reversed verdicts of each is set so that it agrees with the gold ordering on a share of the reference pairs drawn from
     `AGREEMENT`: the quality of real comparisons.
     """
     if num < 1:
@@ -192,6 +192,7 @@ def pool(seed: int, num: int = 12) -> tuple[Annotator, ...]:
             biases={name: slope * strength for name, slope in BIASES[group].items()},
             position_bias=float(rng.uniform(0.0, 0.05)),
             attention=float(rng.uniform(0.85, 0.98)),
+            noise=float(rng.uniform(0.03, 0.08)),
         )
         people.append(_calibrated(person, float(rng.uniform(*AGREEMENT))))
     return tuple(people)

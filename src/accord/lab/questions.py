@@ -37,15 +37,15 @@ from accord.types import Message, Prompt
 Meta = dict[str, Any]
 
 FAMILIES: dict[str, float] = {
-    "fact": 0.16,
-    "unknowable": 0.13,
-    "arithmetic": 0.12,
-    "text": 0.09,
+    "fact": 0.14,
+    "unknowable": 0.16,
+    "arithmetic": 0.05,
+    "text": 0.04,
     "social": 0.09,
-    "harmful": 0.12,
-    "lookalike": 0.09,
+    "harmful": 0.15,
+    "lookalike": 0.13,
     "claim": 0.12,
-    "tool": 0.08,
+    "tool": 0.12,
 }
 """Families and their share of the prompts."""
 

@@ -87,6 +87,10 @@ class PretrainConfig(Fitted):
     num_key_value_heads: Positive | None = Field(None, description="key/value heads; null = as many as query heads")
     intermediate_size: Positive | None = Field(None, description="width of the gated MLP; null = 8/3 of hidden_size")
     max_position_embeddings: Positive = Field(2048, description="longest context of the model, tokens")
+    rope_theta: float = Field(10_000.0, gt=0, description="base of the rotary embeddings; smaller for short contexts")
+    initializer_range: float = Field(
+        0.02, gt=0, description="deviation of linear layers at the start; about 1.4 / sqrt(hidden_size) when narrow"
+    )
     packing: bool = Field(True, description="join documents into full windows of max_length tokens")
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.1, ge=0, description="decoupled, on matrices only")

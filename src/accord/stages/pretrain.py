@@ -43,6 +43,8 @@ def run(cfg: PretrainConfig, ctx: Context) -> dict[str, Any]:
         num_kv_heads=cfg.num_key_value_heads or cfg.num_attention_heads,
         intermediate_size=cfg.intermediate_size or 8 * math.ceil(cfg.hidden_size / 3),
         max_positions=cfg.max_position_embeddings,
+        rope_theta=cfg.rope_theta,
+        init_std=cfg.initializer_range,
         seed=rng.derive(ctx.run.seed, "pretrain", "init"),
     )
     policy = CausalModel(hf.to(device(), DTYPES[cfg.dtype]))
