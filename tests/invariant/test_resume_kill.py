@@ -21,6 +21,7 @@ import tiny_lab
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL"),
 ]
 STAGES = ("pretrain", "sft", "reward", "ppo", "dpo")
