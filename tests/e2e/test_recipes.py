@@ -128,6 +128,12 @@ def test_recipes_run_from_data_to_report(path: Path, tmp_path: Path) -> None:
     made = run_pipeline(load(path, overrides), STAGES, say=lambda line: None)
 
     train, test = (rows(made["split"].dir / f"{part}.jsonl") for part in ("train", "test"))
+    counts = made["split"].manifest.metrics
+    refused = made["split"].dir / "rejects-dataset.jsonl"
+    with gzip.open(dataset, "rt", encoding="utf-8") as file:
+        lines = sum(1 for _ in file)
+    assert len(train) + len(test) + counts["unused"] + (len(rows(refused)) if refused.exists() else 0) == lines
+    assert refused.exists() == (path.stem == "hh-harmless")
     assert len(test) >= 4
     assert not {prompt(row) for row in train} & {prompt(row) for row in test}
     assert not {name for row in train for name in models(row)} & set(test_models)

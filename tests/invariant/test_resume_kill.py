@@ -26,8 +26,11 @@ pytestmark = [
 ]
 STAGES = ("pretrain", "sft", "reward", "ppo", "dpo")
 RANDOM_KILLS = 10
-AIMED = {"checkpoint/": 2, "commit/": 2}
-"""Besides the random moments, that many in the middle of each of these."""
+COMMIT = [("commit/replace", 0), ("commit/replace", 1), ("commit/replace", 2), ("commit/rmtree", 0)]
+"""Aimed kills: before the manifest gets its name, before the checkpoints go, before the artifact gets its name, and
+before the checkpoints are deleted."""
+CHECKPOINT_KILLS = 2
+"""Aimed anywhere inside the writing of a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,10 @@ def plan(reports: list[tuple[float, str]], draw: random.Random) -> list[list[Mom
         chosen.append([Moment(index, delay=min(at - times[index], gaps[index]))])
         if stretch % 3 == 0:
             chosen[-1].append(Moment(draw.randrange(30), delay=0.001 * draw.random()))
-    for kind, count in AIMED.items():
-        inside = sum(what.startswith(kind) for _, what in reports)
-        chosen += [[Moment(i, of=kind, freeze=True)] for i in draw.sample(range(inside), count)]
+    inside = sum(what.startswith("checkpoint/") for _, what in reports)
+    for number in draw.sample(range(inside), CHECKPOINT_KILLS):
+        chosen.append([Moment(number, of="checkpoint/", freeze=True)])
+    chosen += [[Moment(number, of=what, freeze=True)] for what, number in COMMIT]
     # At the second checkpoint there are metrics behind the first one, so the next attempt has some to take back.
     chosen.append([Moment(1, of="checkpoint/save", freeze=True), Moment(draw.randrange(2), of="rewind/", freeze=True)])
     return chosen
@@ -136,8 +140,8 @@ def test_killed_anywhere_and_run_again_gives_the_same_bits(
         assert found.keys() == expected.keys(), told
         assert [name for name in expected if found[name] != expected[name]] == [], told
         assert [p.name for p in (runs / "tiny").iterdir() if ".partial" in p.name or ".trash" in p.name] == [], told
-    assert len(landed) >= RANDOM_KILLS + 4
-    for kind in (*AIMED, "rewind/"):
+    assert len(landed) >= RANDOM_KILLS + CHECKPOINT_KILLS + len(COMMIT)
+    for kind in ("checkpoint/", "rewind/", *(what for what, _ in COMMIT)):
         assert any(what.startswith(kind) for what in landed), landed
     assert continued >= RANDOM_KILLS // 2, "most attempts started from nothing: no checkpoint was continued from"
 
