@@ -25,10 +25,10 @@ demo: setup
 	$(BIN)/accord demo --seed $(SEED)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: setup
-	$(BIN)/python -m pytest -m 'not slow and not browser and not postgres and not gpu'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not browser and not postgres and not gpu'
 
 lint: setup
 	$(BIN)/ruff check .

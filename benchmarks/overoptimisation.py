@@ -1,11 +1,10 @@
 """Draw gold beside proxy over the square root of KL for PPO stages of the lab (Gao et al. 2022, figure 1).
 
-    accord demo run.name=kl-on
-    accord demo run.name=kl-off ppo.kl_coef=0 ppo.num_rounds=200
+    accord run docs/results/overoptimisation.yaml
     python benchmarks/overoptimisation.py --out docs/results/overoptimisation.svg \
-        "kl_coef 0.05=runs/kl-on" "kl_coef 0=runs/kl-off"
+        "kl_coef 0.05=runs/overoptimisation/ppo_on-..." "kl_coef 0=runs/overoptimisation/ppo_off-..."
 
-Each argument is LABEL=RUN; the newest PPO stage of the run is read.
+Each argument is LABEL=DIRECTORY of a finished PPO stage.
 """
 
 from __future__ import annotations
@@ -21,11 +20,9 @@ matplotlib.use("Agg")
 INK, PROXY, GOLD = "#333333", "#0072B2", "#B8860B"
 
 
-def curve(run: Path) -> list[dict[str, float]]:
-    """Rows of the newest PPO stage that carry an evaluation."""
-    index = json.loads((run / "run.json").read_text())["stages"]
-    lines = (run / index["ppo"] / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
+def curve(stage: Path) -> list[dict[str, float]]:
+    """Rows of the stage's metrics that carry an evaluation."""
+    rows = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
     return [row for row in rows if "eval/gold" in row]
 
 
@@ -58,7 +55,7 @@ def draw(runs: list[tuple[str, list[dict[str, float]]]], out: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", metavar="LABEL=RUN")
+    parser.add_argument("runs", nargs="+", metavar="LABEL=STAGE_DIR")
     parser.add_argument("--out", type=Path, default=Path("overoptimisation.svg"))
     arguments = parser.parse_args()
     runs = [(text.split("=", 1)[0], curve(Path(text.split("=", 1)[1]))) for text in arguments.runs]

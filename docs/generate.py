@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import accord
 from accord.config import Config, Row, RunSettings, describe
 from accord.stages import STAGES
-from accord.stages.configs import Probe, Sampling, Training
+from accord.stages.configs import Adapters, Fitted, Probe, Sampling, Training
 
-SHARED: tuple[type[Config], ...] = (Training, Sampling, Probe)
+SHARED: tuple[type[Config], ...] = (Training, Fitted, Adapters, Sampling, Probe)
 """Classes whose keys several stages have."""
 INTRODUCTION = """# Configuration
 
@@ -60,7 +63,63 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-PAGES = {"configuration.md": configuration}
+FIRST = (  # noqa: SIM905
+    "errors types config yamlfile rng tracking progress stats artifacts manifest checkpoints "
+    "storage runlock memory data functional batch models engines rewards train evals lab "
+    "pipeline stages cli report starter "
+).split()
+"""Order of the tree: as the layers; whatever is not named comes last, by name."""
+OTHERS = {".yaml": "template", ".html": "template", ".css": "style", ".md": "template"}
+
+
+def architecture() -> str:
+    """The architecture page with the tree of files as it is now."""
+    page = (Path(__file__).parent / "architecture.md").read_text(encoding="utf-8")
+    tree = "\n".join(["```text", *_tree(), "```"])
+    return re.sub(r"(?<=## Tree\n\n)```text\n.*?\n```", lambda _: tree, page, count=1, flags=re.DOTALL)
+
+
+def _tree() -> list[str]:
+    root = Path(accord.__file__).parent
+    units = [p for p in root.iterdir() if p.suffix == ".py" or (p.is_dir() and (p / "__init__.py").exists())]
+    units.sort(key=lambda p: (FIRST.index(p.stem) if p.stem in FIRST else len(FIRST), p.name))
+    lines = [
+        "README.md CONTRIBUTING.md CHANGELOG.md LICENSE Makefile pyproject.toml constraints.txt .ci/run",
+        "recipes/                  configs for real data",
+        "benchmarks/",
+        "docs/",
+        "src/accord/",
+    ]
+    for unit in units:
+        if unit.is_file():
+            lines.append(_line(2, unit.name, _purpose(unit)))
+            continue
+        lines.append(_line(2, f"{unit.name}/", _purpose(unit / "__init__.py")))
+        for path in sorted(p for p in unit.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+            if path.suffix == ".py" and path.name != "__init__.py":
+                lines.append(_line(4, path.name, _purpose(path)))
+            elif path.suffix in OTHERS:
+                lines.append(_line(4, str(path.relative_to(unit)), OTHERS[path.suffix]))
+    return [
+        *lines,
+        "tests/",
+        "  fakes.py                stand-ins for Protocols, held to the same conformance tests",
+        "  unit/ golden/ property/ invariant/ e2e/ meta/   see CONTRIBUTING.md",
+    ]
+
+
+def _purpose(path: Path) -> str:
+    """First sentence of a module's docstring."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    first = " ".join(text.split("\n\n")[0].replace("`", "").split())
+    return first.split(". ")[0].rstrip(".,")
+
+
+def _line(indent: int, name: str, text: str) -> str:
+    return f"{' ' * indent}{name:<{26 - indent}}{text}".rstrip()
+
+
+PAGES = {"configuration.md": configuration, "architecture.md": architecture}
 """Page -> what makes it."""
 
 

@@ -31,7 +31,9 @@ def test_special_tokens() -> None:
     assert set(tokenizer.all_special_ids) == set(range(len(SPECIALS)))
 
 
-@pytest.mark.parametrize("text", ["the cat", "  two  spaces \n\n", "1234 +  5", "na\u00efve \u6f22\u5b57 \U0001f642 \x00 \u200b", ""])
+@pytest.mark.parametrize(
+    "text", ["the cat", "  two  spaces \n\n", "1234 +  5", "na\u00efve \u6f22\u5b57 \U0001f642 \x00 \u200b", ""]
+)
 def test_every_text_comes_back(text) -> None:
     tokenizer = train_tokenizer(TEXTS, 300)
     ids = tokenizer.encode(text, add_special_tokens=False)

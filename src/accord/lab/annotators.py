@@ -1,10 +1,11 @@
-"""Simulated annotators: groups that value the parts differently, noise, lapses of attention, and shared biases.
+"""Simulated annotators: groups that value the parts differently, mistakes, lapses of attention, and shared biases.
 
 An annotator perceives a reply as ``merit + bias + noise``. The merit weighs the gold parts by the annotator's group;
 in a lapse of attention the truth is not checked, and a plausible mistake looks right. Now and then the verdict is
-reversed by mistake (AlpacaFarm, 2305.14387, flips a quarter of its labels): that is most of the disagreement. The biases add a little for
-every warm closing, claim of certainty, flattery, agreement and word: small on ordinary replies, but without the
-bound that the gold utility puts on them, so that a reward model learned from the pool can be pushed too far.
+reversed by mistake (AlpacaFarm, 2305.14387, flips a quarter of its labels): that is most of the disagreement. The
+biases add a little for every warm closing, claim of certainty, flattery, agreement and word: small on ordinary
+replies, but without the bound that the gold utility puts on them, so that a reward model learned from the pool can be
+pushed too far.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ class Annotator:
         rng = generator(rng_seed, "lab/prefer", self.id, prompt.id)
         order = [int(i) for i in rng.permutation(num)]
         attentive = bool(rng.random() < self.attention)
-        golds = [score(prompt, candidate.text) for candidate in candidates]
+        asked = prompt.model_dump_json()
+        golds = [_gold(asked, candidate.text) for candidate in candidates]
         noise = rng.normal(0.0, self.noise, size=num)
         seen = [self.merit(gold, attentive=attentive) + float(e) for gold, e in zip(golds, noise, strict=True)]
         seen[order[0]] += self.position_bias
@@ -130,6 +132,12 @@ class Annotator:
                 **verdict,
             }
         )
+
+
+@lru_cache(maxsize=1024)
+def _gold(prompt: str, text: str) -> Gold:
+    """Gold of a reply to a prompt given as JSON: several annotators in turn look at the same pair."""
+    return score(Prompt.model_validate_json(prompt), text)
 
 
 @lru_cache(maxsize=1)
@@ -174,8 +182,8 @@ def _calibrated(annotator: Annotator, target: float) -> Annotator:
 def pool(seed: int, num: int = 12) -> tuple[Annotator, ...]:
     """Return `num` annotators, the groups in turn, each with its own strength of biases, attention and noise.
 
-    The rate of reversed verdicts of each is set so that it agrees with the gold ordering on a share of the reference pairs drawn from
-    `AGREEMENT`: the quality of real comparisons.
+    The rate of reversed verdicts of each is set so that it agrees with the gold ordering on a share of the reference
+    pairs drawn from `AGREEMENT`: the quality of real comparisons.
     """
     if num < 1:
         raise ConfigError(f"a pool needs at least one annotator, not {num}", fix="set num to 1 or more")

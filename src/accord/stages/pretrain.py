@@ -63,7 +63,15 @@ def run(cfg: PretrainConfig, ctx: Context) -> dict[str, Any]:
     )
     steps = steps_for(cfg, len(encoded.examples))
     metrics = train(
-        ctx, cfg, module=policy, forward=policy, source=source, objective=NLL(), steps=steps, measure=measure
+        ctx,
+        cfg,
+        module=policy,
+        forward=policy,
+        source=source,
+        objective=NLL(),
+        steps=steps,
+        measure=measure,
+        eval_every=max(1, steps // 5),
     )
     if "eval_loss" in metrics:
         metrics["eval_perplexity"] = math.exp(metrics["eval_loss"])

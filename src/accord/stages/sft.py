@@ -49,7 +49,15 @@ def run(cfg: SFTConfig, ctx: Context) -> dict[str, Any]:
     )
     steps = steps_for(cfg, len(encoded.examples))
     metrics = train(
-        ctx, cfg, module=policy, forward=policy, source=source, objective=NLL(), steps=steps, measure=measure
+        ctx,
+        cfg,
+        module=policy,
+        forward=policy,
+        source=source,
+        objective=NLL(),
+        steps=steps,
+        measure=measure,
+        eval_every=max(1, steps // 5),
     )
     metrics |= {"demonstrations": len(encoded.examples), "left_out": len(encoded.dropped)}
     card = model_card("fine-tuned model", ctx, method="supervised fine-tuning on demonstrations", metrics=metrics)
