@@ -72,7 +72,7 @@ def run(cfg: DPOConfig, ctx: Context) -> dict[str, Any]:
         sampling=Sampling(max_new_tokens=cfg.max_completion_length),
         token_budget=cfg.token_budget,
     )
-    objective = DPO(beta=cfg.beta, label_smoothing=cfg.label_smoothing)
+    objective = DPO(beta=cfg.beta, label_smoothing=cfg.label_smoothing, rpo_alpha=cfg.rpo_alpha)
 
     def measure() -> dict[str, float]:
         """Held-out pairs, and the probe on held-out prompts where there is one."""

@@ -121,6 +121,9 @@ class DPO:
 
     beta: float = 0.1
     label_smoothing: float = 0.0
+    rpo_alpha: float = 0.0
+    """Weight of the negative log-likelihood of the chosen reply, a mean over its tokens (2404.19733 eq. 2). Deviation:
+    with a soft target p it is scaled by 2p - 1, because a reply that is barely preferred is not to be imitated."""
 
     def denominator(self, batch: Batch) -> Tensor:
         """Sum of pair weights."""
@@ -141,6 +144,10 @@ class DPO:
             label_smoothing=self.label_smoothing,
             target_P=target_P,
         )
+        if self.rpo_alpha:
+            certainty_P = 1.0 if target_P is None else 2 * target_P - 1
+            lengths_P = batch.response_mask_BT[0::2].sum(dim=1).clamp(min=1)
+            loss_P = loss_P - self.rpo_alpha * certainty_P * chosen[0] / lengths_P
         loss = (loss_P * pair_weights(batch)).sum()
         pairs = loss_P.numel()
         reward_w = self.beta * (chosen[0] - chosen[1]).detach()
