@@ -30,26 +30,28 @@ def draw(runs: list[tuple[str, list[dict[str, float]]]], out: Path) -> None:
     """One panel a run: normalised proxy score and gold utility over sqrt(KL to the SFT model)."""
     plt.rcParams.update({"font.family": "sans-serif", "font.size": 11, "svg.fonttype": "none", "axes.edgecolor": INK})
     figure, axes = plt.subplots(1, len(runs), figsize=(5.2 * len(runs), 3.9), sharey=False, squeeze=False)
+    top = 1.05 * max(row["eval/proxy"] for _, rows in runs for row in rows)
     for axis, (label, rows) in zip(axes[0], runs, strict=True):
         x = [max(0.0, row["eval/kl"]) ** 0.5 for row in rows]
         proxy = [row["eval/proxy"] for row in rows]
         gold = [row["eval/gold"] for row in rows]
         axis.plot(x, proxy, color=PROXY, marker="o", markersize=3.5, linewidth=1.8)
-        axis.set_ylabel("proxy: reward-model score (SD of reference samples)", color=PROXY)
+        axis.set_ylabel("proxy: reward-model score, SDs", color=PROXY)
+        axis.set_ylim(-0.3, top)
         axis.tick_params(axis="y", colors=PROXY)
         other = axis.twinx()
         other.plot(x, gold, color=GOLD, marker="s", markersize=3.5, linewidth=1.8)
         other.set_ylabel("gold utility", color=GOLD)
         other.tick_params(axis="y", colors=GOLD)
         other.set_ylim(min(-0.3, min(gold) - 0.05), 1.0)
-        axis.set_xlabel("sqrt(KL to the SFT model), nats^0.5")
+        axis.set_xlabel("square root of KL to the SFT model")
         axis.set_title(label, loc="left", fontsize=12, color=INK)
         axis.grid(alpha=0.25, linewidth=0.6)
         for side in (axis, other):
             side.spines["top"].set_visible(False)
     figure.tight_layout(w_pad=2.5)
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
+    figure.savefig(out, facecolor="white")
 
 
 def main() -> None:
