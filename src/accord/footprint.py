@@ -14,7 +14,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, cast
 
-from accord.stages.configs import PretrainConfig, Training
+from accord.stages.configs import Adapters, PretrainConfig, Training
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
 CHUNK_ELEMENTS = 2**24
@@ -102,7 +102,7 @@ def trained_bytes(parameters: int, size: int) -> int:
 def policy_bytes(sizes: Sizes, cfg: Training) -> tuple[int, int]:
     """Bytes of (trained, frozen) weights of a policy: all of it, or LoRA adapters on a frozen base."""
     size = BYTES[cfg.dtype]
-    if not cfg.use_peft:
+    if not isinstance(cfg, Adapters) or not cfg.use_peft:
         return trained_bytes(sizes.parameters, size), 0
     adapters = sizes.lora_parameters(cfg.lora_r, cfg.lora_target_modules)
     return trained_bytes(adapters, size), sizes.parameters * size

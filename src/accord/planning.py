@@ -27,6 +27,7 @@ from accord.stages import STAGES
 from accord.stages.configs import (
     DPOConfig,
     EvaluateConfig,
+    Fitted,
     PPOConfig,
     PretrainConfig,
     RewardConfig,
@@ -183,7 +184,7 @@ def arithmetic(config: RunConfig) -> list[str]:
         cfg = config.sections[section]
         if isinstance(cfg, PPOConfig):
             lines.append(f"{section}: {_ppo_line(cfg)}")
-        elif isinstance(cfg, Training):
+        elif isinstance(cfg, Fitted):
             lines.append(f"{section}: {_training_line(cfg, config)}")
         elif isinstance(cfg, SampleConfig):
             num = _at_most(cfg.num_prompts, _rows(cfg.prompts, config))
@@ -211,7 +212,7 @@ def _ppo_line(cfg: PPOConfig) -> str:
     )
 
 
-def _training_line(cfg: Training, config: RunConfig) -> str:
+def _training_line(cfg: Fitted, config: RunConfig) -> str:
     if isinstance(cfg, PretrainConfig) and cfg.packing:
         tokens = cfg.train_batch_size * cfg.max_length
         steps = f"{cfg.num_train_epochs:g} epochs, steps unknown until the text is tokenized"
@@ -310,7 +311,7 @@ def _memory(section: str, cfg: Config, config: RunConfig) -> Memory | None:
 def _training_memory(section: str, cfg: Training, sizes: Sizes) -> Memory:
     reward = isinstance(cfg, RewardConfig)
     trained, frozen = policy_bytes(sizes, cfg)
-    if reward and not cfg.use_peft:
+    if isinstance(cfg, RewardConfig) and not cfg.use_peft:
         trained = trained_bytes(sizes.trunk_parameters, BYTES[cfg.dtype])
     return Memory(
         section,

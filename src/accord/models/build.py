@@ -87,7 +87,8 @@ def new_causal(  # noqa: PLR0913  (the sizes of a model)
     )
     with seeded(seed, "new-causal"):
         model = LlamaForCausalLM(config)
-        nn.init.normal_(model.get_input_embeddings().weight, std=_EMBEDDING_STD)
+        embeddings: Any = model.get_input_embeddings()
+        nn.init.normal_(embeddings.weight, std=_EMBEDDING_STD)
     return model
 
 

@@ -236,7 +236,7 @@ class DPOConfig(Fitted, Adapters, Probe):
     overlong: Overlong = Field("drop", description="rows longer than max_length; what is lost is counted and listed")
     beta: float = Field(0.1, gt=0, description="strength of the implicit KL penalty")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="cDPO: probability that a label is wrong")
-    rpo_alpha: float = Field(0.0, ge=0, description="weight of the chosen reply's likelihood (RPO, 2404.19733); 0 = off")
+    rpo_alpha: float = Field(0.0, ge=0, description="weight of the chosen reply's NLL (2404.19733); 0 = off")
     max_completion_length: Positive = Field(256, description="tokens a reply in the measurements")
 
 
