@@ -218,7 +218,7 @@ def init(directory: Annotated[Path, typer.Argument(help="created when missing")]
 def main() -> None:
     """Entry point: errors become one clear message and an exit code."""
     try:
-        app()
+        app(prog_name="accord")
     except AccordError as error:
         typer.echo(f"{'waiting' if error.exit_code == 75 else 'error'}: {error}", err=True)
         sys.exit(error.exit_code)

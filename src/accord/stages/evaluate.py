@@ -17,14 +17,14 @@ from accord.functional import kl
 from accord.functional.masks import masked_sum
 from accord.models import chat
 from accord.models.build import score_stats
-from accord.models.checkpoint import load_reward, load_tokenizer
+from accord.models.checkpoint import load_reward, load_tokenizer, max_positions
 from accord.models.policy import CausalModel
 from accord.pipeline import LAB, Context
 from accord.progress import track
 from accord.rewards.learned import LearnedReward
 from accord.stages.configs import EvaluateConfig
 from accord.stages.datasets import load
-from accord.stages.policies import engine_for, load_frozen
+from accord.stages.policies import engine_for, load_frozen, with_room
 from accord.stages.training import device
 from accord.train.rollouts import rollout_batch
 from accord.types import Completion, Prompt, Rollout
@@ -33,10 +33,11 @@ from accord.types import Completion, Prompt, Rollout
 def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
     """Generate, judge and compare; the same prompts and sampling seeds for every model."""
     prompts = load(ctx, "prompts", Prompt)
-    prompts = prompts if cfg.num_prompts < 0 else prompts[: cfg.num_prompts]
     models = ctx.many("models")
-    judge = _judge_of(cfg, ctx, prompts)
     base, base_tokenizer = load_frozen(models[cfg.baseline].location)
+    prompts = with_room(prompts, base_tokenizer, max_positions(base.inner), cfg.max_completion_length, ctx.say)
+    prompts = prompts if cfg.num_prompts < 0 else prompts[: cfg.num_prompts]
+    judge = _judge_of(cfg, ctx, prompts)
     answers: dict[str, list[Completion]] = {}
     divergence: dict[str, float | None] = {}
     with track(ctx.work.stage, total=len(prompts) * len(models)) as bar:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 
 from accord.batch import Batch, Forward
 from accord.engines.native import NativeEngine
-from accord.errors import ModelError
+from accord.errors import DataError, ModelError
 from accord.models import chat
 from accord.models.build import copy_frozen
 from accord.models.checkpoint import check_vocabulary, load_causal, load_tokenizer, max_positions
@@ -19,6 +19,7 @@ from accord.models.lora import adapters_off, add_lora
 from accord.models.policy import CausalModel
 from accord.stages.configs import DPOConfig, PPOConfig, SFTConfig
 from accord.stages.training import DTYPES, check_length, device
+from accord.types import Prompt
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,29 @@ def load_frozen(location: str) -> tuple[CausalModel, Any]:
     """Load a policy only to sample from or to score with."""
     hf, tokenizer = load_pair(location, torch.float32)
     return CausalModel(hf).requires_grad_(False), tokenizer
+
+
+def with_room(
+    prompts: Sequence[Prompt], tokenizer: Any, longest: int, reply: int, say: Callable[[str], None]
+) -> list[Prompt]:
+    """The prompts that leave room for a reply of `reply` tokens within `longest`; how many do not is said.
+
+    Raises:
+        DataError: none does.
+    """
+    lengths = [len(chat.encode_prompt(tokenizer, p.messages)) for p in prompts]
+    kept = [p for p, length in zip(prompts, lengths, strict=True) if length + reply <= longest]
+    if len(kept) < len(prompts):
+        say(
+            f"  {len(prompts) - len(kept)} of {len(prompts)} prompts left out: with a reply they exceed {longest} tokens"
+        )
+    if not kept:
+        raise DataError(
+            f"no prompt leaves room for a reply: the shortest has {min(lengths, default=0)} tokens, a reply {reply}, "
+            f"and {longest} is the limit",
+            fix="use shorter prompts, lower max_completion_length, or take a model with a longer context",
+        )
+    return kept
 
 
 def load_pair(location: str, dtype: torch.dtype, pad_token: str | None = None) -> tuple[Any, Any]:

@@ -18,6 +18,7 @@ from accord.pipeline import Context
 from accord.rewards.base import RewardFn
 from accord.stages.configs import Probe
 from accord.stages.datasets import load
+from accord.stages.policies import with_room
 from accord.stages.training import device
 from accord.train.rollouts import rollout_batch
 from accord.types import Prompt, Rollout
@@ -45,7 +46,9 @@ def make_probe(  # noqa: PLR0913
     """
     if cfg.eval_prompts is None:
         return None
-    prompts = load(ctx, "eval_prompts", Prompt)[: cfg.eval_num_prompts]
+    longest = engine.caps.max_length or 10**9
+    prompts = load(ctx, "eval_prompts", Prompt)
+    prompts = with_room(prompts, tokenizer, longest, sampling.max_new_tokens, ctx.say)[: cfg.eval_num_prompts]
     if cfg.judge == "lab" and not all(lab.is_lab(p) for p in prompts):
         raise ConfigError("judge: lab knows the truth about lab prompts only", fix="set judge: none")
     ids = [tuple(chat.encode_prompt(tokenizer, p.messages)) for p in prompts]
