@@ -148,8 +148,8 @@ STAGES_MISUSED = [
     ),
     Case(
         "prompt too long to judge",
-        EngineError,
-        ("positions",),
+        DataError,
+        ("no prompt leaves room",),
         lambda s: s.evaluate(prompts=s.rows("p.jsonl", LONG)),
         "evaluate",
     ),
@@ -162,8 +162,8 @@ STAGES_MISUSED = [
     ),
     Case(
         "probe too long",
-        EngineError,
-        ("positions",),
+        DataError,
+        ("no prompt leaves room",),
         lambda s: s.dpo(eval_prompts=s.rows("p.jsonl", LONG), **REPLIES),
         "dpo",
     ),

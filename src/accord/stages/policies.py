@@ -85,9 +85,8 @@ def with_room(
     lengths = [len(chat.encode_prompt(tokenizer, p.messages)) for p in prompts]
     kept = [p for p, length in zip(prompts, lengths, strict=True) if length + reply <= longest]
     if len(kept) < len(prompts):
-        say(
-            f"  {len(prompts) - len(kept)} of {len(prompts)} prompts left out: with a reply they exceed {longest} tokens"
-        )
+        lost = len(prompts) - len(kept)
+        say(f"  {lost} of {len(prompts)} prompts left out: with a reply they exceed {longest} tokens")
     if not kept:
         raise DataError(
             f"no prompt leaves room for a reply: the shortest has {min(lengths, default=0)} tokens, a reply {reply}, "

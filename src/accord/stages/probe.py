@@ -46,11 +46,11 @@ def make_probe(  # noqa: PLR0913
     """
     if cfg.eval_prompts is None:
         return None
-    longest = engine.caps.max_length or 10**9
     prompts = load(ctx, "eval_prompts", Prompt)
-    prompts = with_room(prompts, tokenizer, longest, sampling.max_new_tokens, ctx.say)[: cfg.eval_num_prompts]
     if cfg.judge == "lab" and not all(lab.is_lab(p) for p in prompts):
         raise ConfigError("judge: lab knows the truth about lab prompts only", fix="set judge: none")
+    longest = engine.caps.max_length or 10**9
+    prompts = with_room(prompts, tokenizer, longest, sampling.max_new_tokens, ctx.say)[: cfg.eval_num_prompts]
     ids = [tuple(chat.encode_prompt(tokenizer, p.messages)) for p in prompts]
     seeds = [rng.derive(ctx.run.seed, ctx.work.stage, "probe", i) for i in range(len(prompts))]
 
