@@ -35,7 +35,15 @@ def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
     prompts = load(ctx, "prompts", Prompt)
     models = ctx.many("models")
     base, base_tokenizer = load_frozen(models[cfg.baseline].location)
-    prompts = with_room(prompts, base_tokenizer, max_positions(base.inner), cfg.max_completion_length, ctx.say)
+    fitting = with_room(
+        prompts,
+        base_tokenizer,
+        longest=max_positions(base.inner),
+        reply=cfg.max_completion_length,
+        ctx=ctx,
+        field="prompts",
+    )
+    prompts = [p.prompt for p in fitting]
     prompts = prompts if cfg.num_prompts < 0 else prompts[: cfg.num_prompts]
     judge = _judge_of(cfg, ctx, prompts)
     answers: dict[str, list[Completion]] = {}

@@ -17,8 +17,10 @@ from accord.models.build import copy_frozen
 from accord.models.checkpoint import check_vocabulary, load_causal, load_tokenizer, max_positions
 from accord.models.lora import adapters_off, add_lora
 from accord.models.policy import CausalModel
+from accord.pipeline import Context
 from accord.stages.configs import DPOConfig, PPOConfig, SFTConfig
 from accord.stages.training import DTYPES, check_length, device
+from accord.train.rollouts import EncodedPrompt
 from accord.types import Prompt
 
 
@@ -75,23 +77,33 @@ def load_frozen(location: str) -> tuple[CausalModel, Any]:
 
 
 def with_room(
-    prompts: Sequence[Prompt], tokenizer: Any, longest: int, reply: int, say: Callable[[str], None]
-) -> list[Prompt]:
-    """The prompts that leave room for a reply of `reply` tokens within `longest`; how many do not is said.
+    prompts: Sequence[Prompt], tokenizer: Any, *, longest: int, reply: int, ctx: Context, field: str
+) -> list[EncodedPrompt]:
+    """Encode the prompts that leave room for a reply; how many do not is said.
+
+    Args:
+        prompts: of the input `field`.
+        tokenizer: encodes them.
+        longest: most tokens of prompt and reply together.
+        reply: most tokens of a reply.
+        ctx: the running stage.
+        field: config field, for the message.
 
     Raises:
         DataError: none does.
     """
-    lengths = [len(chat.encode_prompt(tokenizer, p.messages)) for p in prompts]
-    kept = [p for p, length in zip(prompts, lengths, strict=True) if length + reply <= longest]
-    if len(kept) < len(prompts):
-        lost = len(prompts) - len(kept)
-        say(f"  {lost} of {len(prompts)} prompts left out: with a reply they exceed {longest} tokens")
+    encoded = [EncodedPrompt(p, tuple(chat.encode_prompt(tokenizer, p.messages))) for p in prompts]
+    kept = [p for p in encoded if len(p.ids) + reply <= longest]
+    if len(kept) < len(encoded):
+        lost = len(encoded) - len(kept)
+        ctx.say(f"  {lost} of {len(encoded)} prompts left out: with a reply they exceed {longest} tokens")
     if not kept:
+        shortest = min((len(p.ids) for p in encoded), default=0)
         raise DataError(
-            f"no prompt leaves room for a reply: the shortest has {min(lengths, default=0)} tokens, a reply {reply}, "
+            f"no prompt leaves room for a reply: the shortest has {shortest} tokens, a reply {reply}, "
             f"and {longest} is the limit",
-            fix="use shorter prompts, lower max_completion_length, or take a model with a longer context",
+            where=f"{ctx.work.stage}.{field}",
+            fix="use shorter prompts, lower max_completion_length, or allow a longer context",
         )
     return kept
 

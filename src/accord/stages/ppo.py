@@ -8,8 +8,7 @@ from typing import Any
 from accord import rng
 from accord.batch import Batch, Forward
 from accord.engines.base import Sampling
-from accord.errors import DataError, ModelError
-from accord.models import chat
+from accord.errors import ModelError
 from accord.models.build import critic_from_reward, score_stats
 from accord.models.checkpoint import load_reward, load_tokenizer, save_model
 from accord.models.policy import ActorCritic
@@ -18,13 +17,13 @@ from accord.rewards.learned import LearnedReward
 from accord.stages.cards import model_card
 from accord.stages.configs import PPOConfig
 from accord.stages.datasets import load
-from accord.stages.policies import load_policy
+from accord.stages.policies import load_policy, with_room
 from accord.stages.probe import make_probe
 from accord.stages.training import device, train
 from accord.train.algorithms import ALGORITHMS
 from accord.train.hooks import Guard
 from accord.train.objectives import PPO
-from accord.train.rollouts import EncodedPrompt, OnPolicy, RolloutSettings
+from accord.train.rollouts import OnPolicy, RolloutSettings
 from accord.types import Prompt
 
 
@@ -58,7 +57,14 @@ def run(cfg: PPOConfig, ctx: Context) -> dict[str, Any]:
         ref=ref,
         engine=engine,
         reward=reward,
-        prompts=_encode(cfg, ctx, tokenizer),
+        prompts=with_room(
+            load(ctx, "prompts", Prompt),
+            tokenizer,
+            longest=cfg.max_length,
+            reply=cfg.max_completion_length,
+            ctx=ctx,
+            field="prompts",
+        ),
         credit=algorithm.credit(gamma=cfg.gamma, lam=cfg.lam, whiten_rewards=cfg.whiten_rewards),
         settings=RolloutSettings(
             sampling=sampling,
@@ -114,23 +120,6 @@ def run(cfg: PPOConfig, ctx: Context) -> dict[str, Any]:
     card = model_card("policy", ctx, method="PPO (1707.06347) with a KL penalty (1909.08593)", metrics=metrics)
     save_model(policy, tokenizer, ctx.work.path("model"), card)
     return metrics
-
-
-def _encode(cfg: PPOConfig, ctx: Context, tokenizer: Any) -> list[EncodedPrompt]:
-    """Prompts as token ids; those that leave no room for a whole reply are an error, not a surprise."""
-    encoded = [EncodedPrompt(p, tuple(chat.encode_prompt(tokenizer, p.messages))) for p in load(ctx, "prompts", Prompt)]
-    fitting = [p for p in encoded if len(p.ids) + cfg.max_completion_length <= cfg.max_length]
-    if len(fitting) < len(encoded):
-        ctx.say(f"  {len(encoded) - len(fitting)} prompts left out: with a reply they exceed max_length")
-    if not fitting:
-        shortest = min(len(p.ids) for p in encoded)
-        raise DataError(
-            f"no prompt leaves room for a reply: the shortest has {shortest} tokens, a reply "
-            f"{cfg.max_completion_length}, and max_length is {cfg.max_length}",
-            where=f"{ctx.work.stage}.prompts",
-            fix="raise max_length, lower max_completion_length, or use shorter prompts",
-        )
-    return fitting
 
 
 def _same_vocabulary(policy: Any, reward: Any, ctx: Context) -> None:

@@ -13,7 +13,6 @@ from accord.engines.base import Engine, Sampling
 from accord.errors import ConfigError
 from accord.functional import kl
 from accord.functional.masks import masked_sum
-from accord.models import chat
 from accord.pipeline import Context
 from accord.rewards.base import RewardFn
 from accord.stages.configs import Probe
@@ -50,8 +49,10 @@ def make_probe(  # noqa: PLR0913
     if cfg.judge == "lab" and not all(lab.is_lab(p) for p in prompts):
         raise ConfigError("judge: lab knows the truth about lab prompts only", fix="set judge: none")
     longest = engine.caps.max_length or 10**9
-    prompts = with_room(prompts, tokenizer, longest, sampling.max_new_tokens, ctx.say)[: cfg.eval_num_prompts]
-    ids = [tuple(chat.encode_prompt(tokenizer, p.messages)) for p in prompts]
+    fitting = with_room(
+        prompts, tokenizer, longest=longest, reply=sampling.max_new_tokens, ctx=ctx, field="eval_prompts"
+    )[: cfg.eval_num_prompts]
+    prompts, ids = [p.prompt for p in fitting], [p.ids for p in fitting]
     seeds = [rng.derive(ctx.run.seed, ctx.work.stage, "probe", i) for i in range(len(prompts))]
 
     @torch.no_grad()
