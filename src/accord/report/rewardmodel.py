@@ -14,7 +14,11 @@ from accord.report.forest import Row, forest
 from accord.report.formats import Estimate, estimate, finite, number, percent_interval
 from accord.report.runfiles import Run, mapping, sequence
 
-_BASELINES = {"longer": "the longer reply wins", "bag_of_words": "bag of words", "longer_gold": "the longer reply, gold"}
+_BASELINES = {
+    "longer": "the longer reply wins",
+    "bag_of_words": "bag of words",
+    "longer_gold": "the longer reply, gold",
+}
 
 
 @dataclass(frozen=True)
