@@ -68,6 +68,12 @@ def test_a_restored_source_continues_after_the_batch_of_the_state(num: int, size
     assert [names(next(batches)) for _ in range(8)] == wanted, "an iterator in use follows, too"
 
 
+@given(st.integers(1, 12), st.integers(1, 5), st.integers(1, 6), st.integers(0, 9))
+def test_the_examples_said_to_be_drawn_are_those_that_are(num: int, size: int, steps: int, seed: int) -> None:
+    batches = draw(Offline(singles(num), batch_size=size, pad_id=0, seed=seed), steps)
+    assert Offline.drawn(num, size * steps, seed) == sorted({name for batch in batches for name in batch})
+
+
 def test_it_reports_epochs_and_is_always_at_a_boundary() -> None:
     source = Offline(singles(8), batch_size=2, pad_id=0, seed=0)
     assert source.report() == {"epoch": 0.0}

@@ -36,7 +36,10 @@ def run(cfg: DPOConfig, ctx: Context) -> dict[str, Any]:
     frozen = loaded.reference()
     ref = loaded.reference_forward(frozen)
     tested = from_preferences(held_out, tokenizer, max_length=cfg.max_length, overlong=cfg.overlong).examples
-    both = (*encoded.examples, *tested)
+    steps = steps_for(cfg, len(encoded.examples))
+    seed = rng.derive(ctx.run.seed, ctx.work.stage, "data")
+    used = Offline.drawn(len(encoded.examples), steps * cfg.train_batch_size, seed)
+    both = (*(encoded.examples[i] for i in used), *tested)
     with track("reference log-probs", total=2 * len(both)) as bar:
         scored = with_reference(
             both,
@@ -47,13 +50,16 @@ def run(cfg: DPOConfig, ctx: Context) -> dict[str, Any]:
             cache=ctx.work.checkpoints / "ref_logp.safetensors",
             on_progress=bar.update,
         )
-    examples, tested = scored[: len(encoded.examples)], scored[len(encoded.examples) :]
+    tested = scored[len(used) :]
+    examples = list(encoded.examples)  # those that are never drawn keep no reference log-probs
+    for i, example in zip(used, scored, strict=False):
+        examples[i] = example
     batches = [batch_of(tested[i : i + 32], loaded.pad_id) for i in range(0, len(tested), 32)]
     source = Offline(
         examples,
         batch_size=cfg.train_batch_size,
         pad_id=loaded.pad_id,
-        seed=rng.derive(ctx.run.seed, ctx.work.stage, "data"),
+        seed=seed,
     )
     reward = None
     if "reward_model" in ctx.inputs:
@@ -87,7 +93,7 @@ def run(cfg: DPOConfig, ctx: Context) -> dict[str, Any]:
         forward=policy,
         source=source,
         objective=objective,
-        steps=steps_for(cfg, len(examples)),
+        steps=steps,
         show=("loss", "rewards/accuracies"),
         measure=measure,
         eval_every=cfg.eval_steps,

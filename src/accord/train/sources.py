@@ -85,6 +85,13 @@ class Offline:
             self.cursor += self.batch_size
             yield batch_of(chosen, self.pad_id)
 
+    @staticmethod
+    def drawn(num_examples: int, num_draws: int, seed: int) -> list[int]:
+        """Indices, in ascending order, of the examples that the first `num_draws` draws of a run with `seed` take."""
+        if num_draws >= num_examples:
+            return list(range(num_examples))
+        return sorted(rng.permutation(num_examples, seed, "offline", 0)[:num_draws])
+
     @property
     def at_boundary(self) -> bool:
         """Always: the cursor is two integers."""
