@@ -97,7 +97,7 @@ def _tree() -> list[str]:
         lines.append(_line(2, f"{unit.name}/", _purpose(unit / "__init__.py")))
         for path in sorted(p for p in unit.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
             if path.suffix == ".py" and path.name != "__init__.py":
-                lines.append(_line(4, path.name, _purpose(path)))
+                lines.append(_line(4, str(path.relative_to(unit)), _purpose(path)))
             elif path.suffix in OTHERS:
                 lines.append(_line(4, str(path.relative_to(unit)), OTHERS[path.suffix]))
     return [

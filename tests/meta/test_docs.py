@@ -17,10 +17,7 @@ SOURCE = ROOT / "src" / "accord"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 LOGGING = {
-    "train/loop.py": "",
-    "train/sources.py": "",
-    "train/objectives.py": "",
-    "train/rollouts.py": "",
+    **{str(path.relative_to(SOURCE)): "" for path in sorted((SOURCE / "train").rglob("*.py"))},
     "stages/probe.py": "eval/",
     "stages/pretrain.py": "eval/",
     "stages/sft.py": "eval/",
@@ -93,7 +90,8 @@ def documented() -> set[str]:
 
 def test_the_search_finds_what_is_known_to_be_logged() -> None:
     assert {"objective/kl", "rewards/errors", "sampler/mean_abs_dlogp"} <= logged("train/rollouts.py")
-    assert {"loss/policy_avg", "objective/entropy", "nll", "accuracy"} <= logged("train/objectives.py")
+    assert {"loss/policy_avg", "objective/entropy"} <= logged("train/objectives/policy.py")
+    assert {"accuracy"} <= logged("train/objectives/rewards.py")
     assert {"eval/kl", "eval/gold_<part>", "eval/proxy"} <= logged("stages/probe.py")
     assert logged("stages/sft.py") == {"eval/loss"}
     assert {"loss", "grad_norm", "learning_rate"} <= logged("train/loop.py")

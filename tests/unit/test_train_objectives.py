@@ -11,7 +11,8 @@ from accord.batch import Batch, Forward
 from accord.errors import TrainingError
 from accord.functional.losses import aggregate, ppo_clip
 from accord.train.credit import GAECredit
-from accord.train.objectives import DPO, NLL, PPO, BradleyTerry, pair_weights, row_count
+from accord.train.objectives import DPO, NLL, PPO, BradleyTerry
+from accord.train.objectives.denominators import pair_weights, row_count
 from train_models import actor_critic, causal, random_batch, scorer
 
 BATCH = random_batch(5)

@@ -17,7 +17,7 @@ from accord.progress import track
 from accord.stages.configs import Fitted, Training
 from accord.tracking import Tracker
 from accord.train import hooks
-from accord.train.loop import Hook, Learner, Objective, Source, StepInfo, fit
+from accord.train.loop import Hook, Learner, Objective, Source, StepInfo, fit, prepared
 from accord.train.optim import adamw, schedule
 from accord.types import Preference, Prompt
 
@@ -166,7 +166,7 @@ def mean_terms(
     where = device()
     sums: dict[str, Mean] = {}
     for batch in batches:
-        for micro in batch.split(token_budget):
+        for micro in prepared(objective, batch, forward, token_budget).split(token_budget):
             on_device = micro.to(where)
             terms = objective(forward(on_device), on_device)
             found = {**terms.metrics, "loss": Mean(terms.loss, objective.denominator(on_device))}

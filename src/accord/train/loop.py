@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,24 @@ class Objective(Protocol):
 
     def __call__(self, out: Forward, batch: Batch) -> Terms:
         """Loss SUM of a micro-batch and metrics as (sum, count)."""
+        ...
+
+
+@runtime_checkable
+class WholeBatch(Protocol):
+    """An objective that must see the whole batch of an optimiser step, under the current weights, before it is cut.
+
+    Statistics over a batch (KTO's KL, the ranks of AOT) would depend on the micro-batches otherwise.
+    """
+
+    def prepare(self, batch: Batch, forward: Callable[[Batch], Forward], token_budget: int) -> Batch:
+        """Return the rows to train on, with the statistics as data.
+
+        Args:
+            batch: the whole batch as the source made it.
+            forward: the module on a micro-batch; called without gradients.
+            token_budget: largest rows x length of a forward.
+        """
         ...
 
 
@@ -168,6 +186,7 @@ def update(learner: Learner, batch: Batch, objective: Objective) -> dict[str, fl
     Raises:
         TrainingError: nothing to train on in the batch, or a loss or gradient that is not finite.
     """
+    batch = prepared(objective, batch, learner.forward, learner.token_budget)
     total = objective.denominator(batch).to(learner.device)
     if not bool(total > 0):
         raise TrainingError(
@@ -206,6 +225,12 @@ def update(learner: Learner, batch: Batch, objective: Objective) -> dict[str, fl
     learner.optimizer.step()
     learner.step += 1
     return metrics
+
+
+@torch.no_grad()
+def prepared(objective: Objective, batch: Batch, forward: Callable[[Batch], Forward], token_budget: int) -> Batch:
+    """The batch as `objective` wants it before it is cut; most objectives take it as it is."""
+    return objective.prepare(batch, forward, token_budget) if isinstance(objective, WholeBatch) else batch
 
 
 def _accumulate(sums: dict[str, tuple[Tensor, Tensor]], metrics: dict[str, Mean]) -> None:
