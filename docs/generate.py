@@ -116,7 +116,7 @@ def _purpose(path: Path) -> str:
 
 
 def _line(indent: int, name: str, text: str) -> str:
-    return f"{' ' * indent}{name:<{26 - indent}}{text}".rstrip()
+    return f"{' ' * indent}{name:<{34 - indent}}  {text}".rstrip()
 
 
 PAGES = {"configuration.md": configuration, "architecture.md": architecture}
