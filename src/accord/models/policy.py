@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from accord.batch import Batch, Forward
 from accord.errors import ModelError
+from accord.functional.losses import entropy_from_logits, token_logp
 from accord.models.lora import adapter_on, unwrap
 
 _CHUNK_ELEMENTS = 2**24
@@ -214,19 +215,44 @@ class ActorCritic(nn.Module):
 def hidden_states(backbone: nn.Module, batch: Batch) -> Tensor:
     """Run the trunk on right-padded rows, with attention mask and positions made from the lengths.
 
+    Packed rows go in with positions that start again at 0 and without a mask: transformers makes the block-diagonal
+    causal mask of every attention kernel from such positions (`accord.models.packing` checks that it does). Padding
+    lies right of everything and is a block of its own, so no mask has to hide it.
+
     Args:
         backbone: a transformers model without its output head.
         batch: rows to run.
 
     Returns:
         Last hidden states, [B, T, D]; meaningless at padding.
+
+    Raises:
+        ModelError: the rows are packed and the model takes no position ids.
     """
     mask_BT = batch.token_mask_BT.long()
     extra = {}
-    if "position_ids" in inspect.signature(backbone.forward).parameters:
+    takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
+    if batch.segment_BT is not None:
+        if not takes_positions:
+            raise ModelError(f"{type(backbone).__name__} takes no position ids", fix="set packing: false")
+        out = backbone(input_ids=batch.ids_BT, position_ids=restarting_positions(batch.segment_BT), use_cache=False)
+        return out.last_hidden_state
+    if takes_positions:
         extra["position_ids"] = (mask_BT.cumsum(-1) - 1).clamp(min=0)
     out = backbone(input_ids=batch.ids_BT, attention_mask=mask_BT, use_cache=False, **extra)
     return out.last_hidden_state
+
+
+def restarting_positions(segment_BT: Tensor) -> Tensor:
+    """Position of every token within its own sequence of a packed row, from 0.
+
+    Args:
+        segment_BT: number of the sequence each token belongs to; padding has a number of its own.
+    """
+    place_BT = torch.arange(segment_BT.shape[1], device=segment_BT.device).expand_as(segment_BT)
+    starts_BT = torch.ones_like(segment_BT, dtype=torch.bool)
+    starts_BT[:, 1:] = segment_BT[:, 1:] != segment_BT[:, :-1]
+    return place_BT - torch.where(starts_BT, place_BT, 0).cummax(dim=1).values
 
 
 def head_logits(hf: nn.Module, hidden: Tensor) -> Tensor:
@@ -260,13 +286,9 @@ def head_logits(hf: nn.Module, hidden: Tensor) -> Tensor:
 def _score_chunk(
     inner: nn.Module, hidden_ND: Tensor, targets_N: Tensor, temperature: float, entropy: bool
 ) -> tuple[Tensor, Tensor]:
-    logits_NV = head_logits(inner, hidden_ND) / temperature
-    norm_N = logits_NV.logsumexp(-1)
-    logp_N = logits_NV.gather(-1, targets_N[:, None]).squeeze(-1) - norm_N
-    if not entropy:
-        return logp_N, logp_N.new_zeros(())
-    probs_NV = (logits_NV - norm_N[:, None]).exp()
-    return logp_N, norm_N - (probs_NV * logits_NV).sum(-1)
+    logits_NV = head_logits(inner, hidden_ND)
+    logp_N = token_logp(logits_NV, targets_N, temperature)
+    return logp_N, entropy_from_logits(logits_NV, temperature) if entropy else logp_N.new_zeros(())
 
 
 def _head(head: nn.Linear, hidden_ND: Tensor) -> Tensor:
