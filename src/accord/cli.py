@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -71,15 +72,13 @@ def load(path: Path, overrides: Sequence[str] | None) -> RunConfig:
         ConfigError: whatever is wrong with it, with file and line.
     """
     from accord.config import load_run_config
-    from accord.pipeline import section_types
+    from accord.rounds import sections_of
     from accord.stages import STAGES
-    from accord.yamlfile import load_yaml
 
     for text in overrides or ():
         if "=" not in text:
             raise ConfigError(f"'{text}' is not an override", fix="write section.key=value, e.g. ppo.kl_coef=0.1")
-    names = [*load_yaml(path).data, *(text.split(".", 1)[0] for text in overrides or ())]
-    return load_run_config(path, list(overrides or ()), section_types(names, STAGES))
+    return load_run_config(path, list(overrides or ()), sections_of(STAGES))
 
 
 def _run(config: RunConfig, only: str | None = None) -> None:
@@ -148,7 +147,12 @@ for _name, _command, _summary in (
     ("collect", "collect", "Collect preferences, from people or simulated annotators."),
     ("reward", "reward", "Train a reward model on preferences."),
     ("ppo", "ppo", "Optimise the policy against the reward model with PPO."),
-    ("dpo", "dpo", "Optimise the policy on preferences directly with DPO."),
+    ("dpo", "dpo", "Optimise the policy on preferences directly with DPO or another loss on pairs."),
+    ("ipo", "ipo", "Optimise the policy on preferences with IPO."),
+    ("simpo", "simpo", "Optimise the policy on preferences with SimPO, without a reference."),
+    ("cpo", "cpo", "Optimise the policy on preferences with CPO, without a reference."),
+    ("orpo", "orpo", "Optimise the policy on preferences with ORPO, without a reference."),
+    ("kto", "kto", "Optimise the policy on replies marked good or bad with KTO."),
     ("evaluate", "eval", "Judge the answers of several models to held-out prompts."),
 ):
     app.command(_command)(_stage_command(_name, _summary))
@@ -217,6 +221,9 @@ def init(directory: Annotated[Path, typer.Argument(help="created when missing")]
 
 def main() -> None:
     """Entry point: errors become one clear message and an exit code."""
+    # Threads of libgomp burn the processor while they wait for each other. Beside any other busy process that makes
+    # two threads several times slower than they have to be; alone it gains some percent. Read when torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         app(prog_name="accord")
     except AccordError as error:
