@@ -1,0 +1,59 @@
+"""Observations as arrays: vectors of numbers, sums by cluster, and draws of whole clusters."""
+
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from accord.rng import generator
+
+Floats = NDArray[np.float64]
+
+
+def vector(values: ArrayLike) -> Floats:
+    """Return the values as one flat array of floats."""
+    return np.asarray(values, dtype=np.float64).reshape(-1)
+
+
+def by_cluster(x: Floats, clusters: Sequence[Hashable] | None) -> tuple[Floats, Floats]:
+    """Return sum and number of the observations of each cluster, clusters in order of first appearance.
+
+    Raises:
+        ValueError: if `clusters` has another length.
+    """
+    if clusters is None:
+        return x, np.ones_like(x)
+    index = cluster_index(clusters, int(x.size))
+    sums = np.bincount(index, weights=x).astype(np.float64)
+    return sums, np.bincount(index).astype(np.float64)
+
+
+def cluster_index(clusters: Sequence[Hashable] | None, size: int) -> NDArray[np.int64]:
+    """Return the number of each observation's cluster, in order of first appearance; None = one each.
+
+    Raises:
+        ValueError: if `clusters` does not have `size` entries.
+    """
+    if clusters is None:
+        return np.arange(size, dtype=np.int64)
+    if len(clusters) != size:
+        raise ValueError(f"{size} values but {len(clusters)} clusters")
+    number: dict[Hashable, int] = {}
+    return np.array([number.setdefault(cluster, len(number)) for cluster in clusters], dtype=np.int64)
+
+
+def resamples(size: int, num: int, seed: int, *names: str) -> Iterator[Floats]:
+    """Yield how often each of `size` units is drawn in each of `num` bootstrap resamples."""
+    rng = generator(seed, "bootstrap", *names)
+    for _ in range(num):
+        yield np.bincount(rng.integers(0, size, size=size), minlength=size).astype(np.float64)
+
+
+def percentiles(values: ArrayLike, level: float) -> tuple[float, float]:
+    """Return the ends of the central interval that holds `level` of the values."""
+    low, high = np.quantile(vector(values), [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
