@@ -129,9 +129,6 @@ def rloo(score_B: Tensor, group_B: Tensor) -> Tensor:
 def grpo(score_B: Tensor, group_B: Tensor, *, unbiased: bool = True, eps: float = 1e-4) -> Tensor:
     """Return (score - group mean) / (group standard deviation + eps) (Shao et al. 2024, section 4.1.2).
 
-    Equal scores are found by comparison, not by a small standard deviation: in float32 the mean of eight
-    times 0.7 is not 0.7, and the rounding error divided by a tiny eps would be taken for an advantage.
-
     Args:
         score_B: sequence reward.
         group_B: int64; equal values = replies to the same prompt. Groups may differ in size.
@@ -147,6 +144,23 @@ def grpo(score_B: Tensor, group_B: Tensor, *, unbiased: bool = True, eps: float 
     return centred_B / (std_G[index_B] + eps)
 
 
+def grpo_batch(score_B: Tensor, group_B: Tensor, *, unbiased: bool = True, eps: float = 1e-4) -> Tensor:
+    """Return (score - group mean) / (standard deviation of the whole batch + eps) (Liu et al. 2025, 2508.08221).
+
+    Args:
+        score_B: sequence reward.
+        group_B: int64; equal values = replies to the same prompt. Groups may differ in size.
+        unbiased: standard deviation with n - 1 (TRL) instead of n.
+        eps: added to the standard deviation.
+
+    Returns:
+        Advantage of each row; exactly 0 in a group of equal scores or of one row.
+    """
+    centred_B, _, _ = _centred(score_B, group_B)
+    everything_B = torch.ones_like(score_B, dtype=torch.bool)
+    return centred_B / (masked_var(score_B, everything_B, unbiased=unbiased).sqrt() + eps)
+
+
 def dr_grpo(score_B: Tensor, group_B: Tensor) -> Tensor:
     """Return score - group mean, without the division that favours easy and hard prompts (Liu et al. 2025).
 
@@ -160,13 +174,82 @@ def dr_grpo(score_B: Tensor, group_B: Tensor) -> Tensor:
     return _centred(score_B, group_B)[0]
 
 
+def remax(score_B: Tensor, greedy_score_B: Tensor) -> Tensor:
+    """Return score - score of the greedy reply to the same prompt (Li et al. 2023, 2310.10505, eq. 5).
+
+    Args:
+        score_B: sequence reward.
+        greedy_score_B: score of the reply that takes the most likely token everywhere, one number a row.
+
+    Returns:
+        Advantage of each row.
+    """
+    return score_B - greedy_score_B
+
+
+def opo(score_B: Tensor, length_B: Tensor, group_B: Tensor) -> Tensor:
+    """Return score - the length-weighted mean of the group's scores (Hao et al. 2025, 2505.23585, eq. 8).
+
+    That is the variance-minimal baseline if the squared norm of a reply's gradient grows with its length. The row's own
+    score is in it, as in GRPO.
+
+    Args:
+        score_B: sequence reward.
+        length_B: tokens of each reply, at least 1.
+        group_B: int64; equal values = replies to the same prompt. Groups may differ in size.
+
+    Returns:
+        Advantage of each row; exactly 0 in a group of equal scores or of one row.
+    """
+    centred_B, index_B, count_G = _centred(score_B, group_B)
+    length_B = length_B.to(score_B.dtype)
+    total_G = torch.zeros_like(count_G).index_add(0, index_B, length_B)
+    # Shifting all scores of a group shifts the baseline as much, so centred scores give the same result and equal
+    # scores exactly 0.
+    shift_G = torch.zeros_like(count_G).index_add(0, index_B, length_B * centred_B) / total_G
+    return centred_B - shift_G[index_B]
+
+
+def returns_to_go(token_reward_BT: Tensor, mask_BT: Tensor, gamma: float = 1.0) -> Tensor:
+    """Return the discounted sum of the rewards from each token on (Williams 1992; Sutton et al. 1999).
+
+    Args:
+        token_reward_BT: reward of each token.
+        mask_BT: True at response tokens; over a gap nothing is discounted.
+        gamma: discount a token.
+
+    Returns:
+        return_BT; zero outside the mask.
+    """
+    return gae(token_reward_BT, torch.zeros_like(token_reward_BT), mask_BT, gamma, 1.0)[0]
+
+
+def equal_groups(score_B: Tensor, group_B: Tensor) -> Tensor:
+    """Return which rows are in a group whose scores are all equal: it has nothing to say about what is better.
+
+    Args:
+        score_B: sequence reward.
+        group_B: int64; equal values = replies to the same prompt.
+
+    Returns:
+        Bool, one a row; True for a group of one row.
+    """
+    _, index_B, count_G = _centred(score_B, group_B)
+    low_G, high_G = _extremes(score_B, index_B, torch.zeros_like(count_G))
+    return (high_G == low_G)[index_B]
+
+
+def _extremes(score_B: Tensor, index_B: Tensor, zeros_G: Tensor) -> tuple[Tensor, Tensor]:
+    low_G = zeros_G.scatter_reduce(0, index_B, score_B, "amin", include_self=False)
+    return low_G, zeros_G.scatter_reduce(0, index_B, score_B, "amax", include_self=False)
+
+
 def _centred(score_B: Tensor, group_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Scores minus group mean (exactly 0 where all are equal), group index of each row, group sizes."""
     ids_G, index_B = torch.unique(group_B, return_inverse=True)
     zeros_G = torch.zeros(ids_G.shape[0], dtype=score_B.dtype, device=score_B.device)
     count_G = zeros_G.index_add(0, index_B, torch.ones_like(score_B))
     mean_G = zeros_G.index_add(0, index_B, score_B) / count_G
-    low_G = zeros_G.scatter_reduce(0, index_B, score_B, "amin", include_self=False)
-    high_G = zeros_G.scatter_reduce(0, index_B, score_B, "amax", include_self=False)
+    low_G, high_G = _extremes(score_B, index_B, zeros_G)
     centred_B = keep(score_B - mean_G[index_B], (high_G > low_G)[index_B])
     return centred_B, index_B, count_G

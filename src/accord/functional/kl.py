@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from accord.functional.losses import token_ratio
 from accord.functional.masks import keep
 
 
@@ -57,6 +58,25 @@ def k3(logp: Tensor, ref_logp: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """
     log_ratio = -k1(logp, ref_logp, mask=mask)
     return torch.expm1(log_ratio) - log_ratio
+
+
+def weighted(estimate: Tensor, logp: Tensor, old_logp: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Return an estimate times pi / pi_old, through which the gradient flows (DeepSeek-V3.2, 2512.02556, eq. 7).
+
+    In expectation over pi_old this is the divergence of the *current* policy's next-token distribution, so for k1 and
+    k3 its gradient is the one of the reverse KL; for k2 it is not. Each token's own distribution only: what a token
+    does to the states after it is missing, as in every KL term of a loss.
+
+    Args:
+        estimate: k1 or k3 of the current policy, one number a token.
+        logp: log-probabilities under the policy being trained (nats).
+        old_logp: log-probabilities under the policy that sampled.
+        mask: True = counts.
+
+    Returns:
+        One number a token, nats.
+    """
+    return estimate * token_ratio(logp, old_logp, mask=mask)
 
 
 def adaptive_kl_step(kl_coef: float, kl_seq: float, target: float, horizon: float, n: int) -> float:

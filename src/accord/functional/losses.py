@@ -67,6 +67,40 @@ def nll(logp_BT: Tensor, *, mask: Tensor | None = None) -> Tensor:
     return -keep(logp_BT, mask)
 
 
+def clip_surrogate(
+    ratio: Tensor,
+    adv: Tensor,
+    *,
+    low: float,
+    high: float,
+    dual: float | None = None,
+    delta: float | None = None,
+) -> Tensor:
+    """Return the clipped surrogate loss of given ratios (Schulman et al. 2017, eq. 7).
+
+    max(-A rho, -A clip(rho, 1 - low, 1 + high)). Two ways to bound it where A < 0 and the ratio is large, which the
+    plain clip leaves open: `dual` limits the loss to -dual A (Ye et al. 2020, eq. 5), `delta` limits the ratio itself
+    (INTELLECT-2, 2505.07291, section 3.4). For A < 0 they are the same bound; `delta` also holds for A > 0, where the
+    clip is tighter unless delta < 1 + high.
+
+    Args:
+        ratio: pi / pi_old, any shape.
+        adv: advantages, broadcastable to `ratio`.
+        low: lower clip range, 0.2 in the paper.
+        high: upper clip range; larger than `low` = "clip higher" (Yu et al. 2025).
+        dual: bound for negative advantages, > 1; None = off.
+        delta: largest ratio, > 1 + high; None = off.
+
+    Returns:
+        One loss a ratio.
+    """
+    bounded = ratio if delta is None else ratio.clamp(max=delta)
+    loss = torch.maximum(-adv * bounded, -adv * ratio.clamp(1.0 - low, 1.0 + high))
+    if dual is not None:
+        loss = torch.where(adv < 0, torch.minimum(loss, -dual * adv), loss)
+    return loss
+
+
 def ppo_clip(
     logp: Tensor,
     old_logp: Tensor,
@@ -75,32 +109,41 @@ def ppo_clip(
     low: float,
     high: float,
     dual: float | None = None,
+    delta: float | None = None,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the clipped surrogate loss (Schulman et al. 2017, eq. 7) and the ratio.
-
-    max(-A rho, -A clip(rho, 1 - low, 1 + high)); with `dual`, for A < 0 at most -dual A (Ye et al. 2020,
-    eq. 5).
+    """Return the clipped surrogate loss of each token (Schulman et al. 2017, eq. 7) and the ratio.
 
     Args:
         logp: log-probabilities under the policy being trained (nats), [B, T].
         old_logp: log-probabilities under the policy at the start of the update.
         adv: advantages.
-        low: lower clip range, 0.2 in the paper.
-        high: upper clip range; larger than `low` = "clip higher" (Yu et al. 2025).
-        dual: bound for negative advantages, > 1; None = off.
+        low: lower clip range.
+        high: upper clip range.
+        dual: see `clip_surrogate`.
+        delta: see `clip_surrogate`.
         mask: True = counts.
 
     Returns:
         (loss_BT, ratio_BT). Outside the mask the loss is 0 and the ratio 1.
     """
+    ratio = token_ratio(logp, old_logp, mask=mask)
+    return clip_surrogate(ratio, keep(adv, mask), low=low, high=high, dual=dual, delta=delta), ratio
+
+
+def token_ratio(logp: Tensor, old_logp: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Return pi / pi_old of each token; 1 outside the mask.
+
+    Args:
+        logp: log-probabilities under the policy being trained (nats), [B, T].
+        old_logp: log-probabilities under the policy that sampled.
+        mask: True = counts.
+
+    Returns:
+        ratio_BT.
+    """
     log_ratio = keep(logp, mask) - keep(old_logp, mask)
-    ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
-    adv = keep(adv, mask)
-    loss = torch.maximum(-adv * ratio, -adv * ratio.clamp(1.0 - low, 1.0 + high))
-    if dual is not None:
-        loss = torch.where(adv < 0, torch.minimum(loss, -dual * adv), loss)
-    return loss, ratio
+    return log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 
 
 def ppo_clipped(ratio: Tensor, adv: Tensor, *, low: float, high: float) -> Tensor:
@@ -172,6 +215,46 @@ def aggregate(loss_BT: Tensor, mask_BT: Tensor, mode: Aggregation, *, max_length
     if max_length is None:
         raise ValueError('aggregation "constant" needs max_length')
     return masked_mean(row_sum_B, row_mask_B) / max_length
+
+
+def aggregation_sum(loss_BT: Tensor, mask_BT: Tensor, mode: Aggregation) -> Tensor:
+    """Return the sum that, over all parts of a batch and divided by `aggregation_denominator`, gives `aggregate`.
+
+    Args:
+        loss_BT: token losses of some of the rows.
+        mask_BT: True = counts; of the same rows.
+        mode: see `aggregate`.
+
+    Returns:
+        A scalar.
+    """
+    if mode == "seq-mean-token-mean":
+        loss_BT = loss_BT / mask_BT.sum(dim=1, keepdim=True).clamp(min=1)
+    return masked_sum(loss_BT, mask_BT)
+
+
+def aggregation_denominator(mask_BT: Tensor, mode: Aggregation, *, max_length: int | None = None) -> Tensor:
+    """Return what the weighted sum is divided by: tokens, rows, or rows x max_length.
+
+    Args:
+        mask_BT: True = counts; of the whole optimiser step.
+        mode: see `aggregate`.
+        max_length: tokens, for "constant".
+
+    Returns:
+        A float64 scalar.
+
+    Raises:
+        ValueError: if "constant" has no `max_length`.
+    """
+    if mode == "token-mean":
+        return mask_BT.sum().double()
+    rows = mask_BT.any(dim=1).sum().double()
+    if mode != "constant":
+        return rows
+    if max_length is None:
+        raise ValueError('aggregation "constant" needs max_length')
+    return rows * max_length
 
 
 def explained_variance(value: Tensor, ret: Tensor, mask: Tensor) -> Tensor:
