@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.accord-setup
 SEED   ?= 0
 
-.PHONY: help setup demo test test-fast lint format type check coverage docs clean
+.PHONY: help setup demo test test-fast lint format type check coverage mutants docs clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -45,6 +45,9 @@ check: lint type test
 
 coverage: setup
 	$(BIN)/python -m pytest --cov=accord --cov-report=term-missing:skip-covered
+
+mutants: setup
+	$(BIN)/python tests/mutants/run.py
 
 docs: setup
 	$(BIN)/python docs/generate.py

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import accord
-from accord.config import Config, Row, RunSettings, describe
+from accord.config import Config, Rounds, Row, RunSettings, describe
 from accord.stages import STAGES
 from accord.stages.configs import Adapters, Fitted, Probe, Sampling, Training
 
@@ -33,6 +33,7 @@ YAML file), a hub id, or a set of the embedded lab: `lab:corpus?num=5000`, `lab:
 def configuration() -> str:
     """The page on every key of every section."""
     parts = [INTRODUCTION, _section("run", RunSettings, describe(RunSettings))]
+    parts.append(_section("rounds", Rounds, describe(Rounds), "See [rounds](rounds.md).\n"))
     parts += [_section(_title(shared), shared, describe(shared)) for shared in SHARED]
     for name, stage in STAGES.items():
         bases = [shared for shared in SHARED if issubclass(stage.config, shared)]

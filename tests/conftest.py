@@ -15,7 +15,7 @@ os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="
 import pytest
 
 MAY_SKIP = ("gpu",)
-"""Markers of tests that a machine without the hardware may leave out; everything else runs where CI is set."""
+"""Markers of tests that a machine without the hardware may leave out; all others run in CI."""
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from accord.models.build import copy_frozen, critic_from_causal, no_dropout, rew
 from accord.models.policy import ActorCritic, CausalModel, ScoreModel
 from accord.train.credit import GAECredit
 from accord.train.loop import Learner
-from accord.train.objectives import DPO, NLL, PPO, BradleyTerry
+from accord.train.objectives import DPO, NLL, PPO, BradleyTerry, PolicyGradient, SamplerCorrection
 from accord.train.optim import adamw, schedule
 from accord.train.rollouts import EncodedPrompt, OnPolicy, RolloutSettings
 from accord.types import Message, Prompt, Rollout, Score
@@ -89,6 +89,7 @@ def random_batch(num_groups: int, *, seed: int = 0, group_size: int = 2, longest
             for name, scale, shift in (
                 ("old_logp_BT", 0.5, -3.0),
                 ("ref_logp_BT", 0.5, -3.0),
+                ("sampler_logp_BT", 0.5, -3.0),
                 ("advantage_BT", 1.0, 0.0),
                 ("return_BT", 1.0, 0.0),
                 ("old_value_BT", 1.0, 0.0),
@@ -111,13 +112,27 @@ def widen(batch: Batch, extra: int, fill: int) -> Batch:
     return Batch(**{n: pad(n, x) if n.endswith("_BT") else x for n, x in fields.items()})
 
 
+CONSTANT: dict[str, Any] = {"loss_aggregation": "constant", "max_completion_length": 12}
 CASES: dict[str, tuple[Callable[[torch.dtype], nn.Module], Any, dict[str, bool]]] = {
     "nll": (causal, NLL(), {}),
     "bradley-terry": (scorer, BradleyTerry(center=0.01), {}),
     "dpo": (causal, DPO(beta=0.3, label_smoothing=0.1), {}),
     "ppo": (actor_critic, PPO(cliprange_value=0.3, vf_coef=0.5, entropy_coef=0.1), {"entropy": True}),
-    "ppo by rows": (actor_critic, PPO(aggregation="seq-mean-token-mean"), {}),
-    "ppo row sums": (actor_critic, PPO(aggregation="seq-mean-token-sum"), {}),
+    "ppo by rows": (actor_critic, PPO(loss_aggregation="seq-mean-token-mean"), {}),
+    "ppo over a constant": (actor_critic, PPO(dual_clip=3.0, **CONSTANT), {}),
+    "grpo": (causal, PolicyGradient(beta=0.1, epsilon_high=0.28, delta=1.6, entropy_coef=0.1), {"entropy": True}),
+    "dr_grpo": (causal, PolicyGradient(**CONSTANT), {}),
+    "gspo": (causal, PolicyGradient(importance_sampling_level="sequence"), {}),
+    "rloo": (causal, PolicyGradient(importance_sampling_level="sequence_sum", epsilon=1.0), {}),
+    "cispo": (causal, PolicyGradient("cispo", epsilon_high=1.5, loss_aggregation="token-mean"), {}),
+    "sapo": (causal, PolicyGradient("sapo", beta=0.1, kl_estimator="k2", use_bias_correction_kl=False), {}),
+    "reinforce, other sampler": (
+        causal,
+        PolicyGradient("reinforce", correction=SamplerCorrection("token_truncate", 1.2)),
+        {},
+    ),
+    "grpo, other sampler": (causal, PolicyGradient(correction=SamplerCorrection("sequence_mask", 3.0, 0.01)), {}),
+    "ppo row sums": (actor_critic, PPO(loss_aggregation="seq-mean-token-sum"), {}),
 }
 """Objective -> how to build its model, the objective, and what its forward pass is asked for."""
 

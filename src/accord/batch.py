@@ -1,8 +1,8 @@
 """Batches of token sequences, and the small carriers that travel with them.
 
-Legend of the shape suffixes: B rows, T token positions, P pairs. A field whose name ends in ``_BT`` has one
-entry a token, one whose name ends in ``_B`` has one entry a row; new fields need nothing else to be padded,
-selected, split, joined and moved.
+Legend of the shape suffixes: B rows, T token positions, P pairs, K heads. A field whose name ends in ``_BT`` has one
+entry a token, one whose name ends in ``_B`` has one entry a row, one whose name ends in ``_BK`` has K entries a
+row (heads, ensemble members); new fields need nothing else to be padded, selected, split, joined and moved.
 
 All rows are right-padded, and everything token-shaped is indexed by the token's own position:
 ``logp_BT[b, t] = log p(ids[b, t] | ids[b, <t])`` and ``value_BT[b, t]`` is the value of the state before
@@ -65,6 +65,14 @@ class Forward:
     """Value of the state before each response token."""
     score_B: Tensor | None = None
     """Raw output of a reward model."""
+    scores_BK: Tensor | None = None
+    """Raw outputs of K reward heads or ensemble members."""
+    score_BT: Tensor | None = None
+    """Raw score of the prefix that ends with each response token (process reward models)."""
+    overlap: Tensor | None = None
+    """|cosine| of the weights of two heads, a scalar (ODIN)."""
+    log_tie: Tensor | None = None
+    """Log of the tie parameter of a reward model that has one, a scalar."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +104,32 @@ class Batch:
     score_B: Tensor | None = None
     """Raw score of each row."""
     target_B: Tensor | None = None
-    """P(first row of the pair is preferred), stored on every row of the pair."""
+    """P(first row of the pair is preferred), stored on every row of the pair; of a single reply, P(desirable)."""
+    baseline_B: Tensor | None = None
+    """Score of the greedy reply to each row's prompt (ReMax)."""
+    nll_B: Tensor | None = None
+    """Weight of the row's -log p. Rows of demonstrations among rollouts (`train/mixing.py`; 0 = a rollout), or pairs
+    with a likelihood term that is a mean over all tokens of the step (CPO, ORPO)."""
+    anchor_B: Tensor | None = None
+    """What the row's log-ratio is compared with, nats: a statistic of the whole step (KTO's KL, AOT's match)."""
     margin_B: Tensor | None = None
     """Margin in reward units, stored on every row of the pair."""
     weight_B: Tensor | None = None
-    """Weight of the row or pair; None = 1."""
+    """Weight of the row, pair or ranking, stored on every row of it; None = 1."""
+    rank_B: Tensor | None = None
+    """Place of the row in its group, 0 = best; equal = no order known. None = pairs, the first row is the better."""
+    weight_BK: Tensor | None = None
+    """Weight of the row or pair for each of K ensemble members (bootstrap)."""
+    target_BK: Tensor | None = None
+    """What each of K heads should say; NaN = not known."""
+    target_BT: Tensor | None = None
+    """1 where the step that ends with this response token is right, else 0 (process reward models)."""
+    slope_BK: Tensor | None = None
+    """Gradient of a penalty on the whole batch in the output of each of K heads."""
+    penalty_B: Tensor | None = None
+    """Value of that penalty, the same in every row."""
+    segment_BT: Tensor | None = None
+    """Packed rows: 1, 2, ... numbers the sequences of a row, int64; tokens see only their own. None = one a row."""
 
     def __post_init__(self) -> None:
         shape = tuple(self.ids_BT.shape)
@@ -110,7 +139,8 @@ class Batch:
             raise ValueError(f"response_mask_BT must be bool, not {self.response_mask_BT.dtype}")
         for name, value in _present(self):
             expected = shape if name.endswith("_BT") else shape[:1]
-            if tuple(value.shape) != expected:
+            found = tuple(value.shape)
+            if (found[:1] if name.endswith("_BK") and len(found) == 2 else found) != expected:
                 raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {expected}")
 
     @property

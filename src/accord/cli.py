@@ -146,13 +146,32 @@ for _name, _command, _summary in (
     ("sample", "sample", "Draw candidate replies to be compared."),
     ("collect", "collect", "Collect preferences, from people or simulated annotators."),
     ("reward", "reward", "Train a reward model on preferences."),
+    ("ensemble", "ensemble", "Train an ensemble of reward models on preferences."),
+    ("attributes", "attributes", "Train a reward model with one output an attribute on rated replies."),
+    ("odin", "odin", "Train a reward model that is kept apart from length (ODIN)."),
+    ("warm", "warm", "Average the weights of several reward models (WARM)."),
+    ("process", "process", "Train a process reward model on labels of steps."),
     ("ppo", "ppo", "Optimise the policy against the reward model with PPO."),
+    ("reinforce", "reinforce", "Optimise the policy with REINFORCE."),
+    ("reinforce_pp", "reinforce-pp", "Optimise the policy with REINFORCE++."),
+    ("remax", "remax", "Optimise the policy with ReMax, against the greedy reply."),
+    ("rloo", "rloo", "Optimise the policy with RLOO, against the other replies to the prompt."),
+    ("opo", "opo", "Optimise the policy with OPO, against the length-weighted mean of the replies."),
+    ("grpo", "grpo", "Optimise the policy with GRPO."),
+    ("dr_grpo", "dr-grpo", "Optimise the policy with Dr.GRPO."),
+    ("dapo", "dapo", "Optimise the policy with DAPO."),
+    ("gspo", "gspo", "Optimise the policy with GSPO."),
+    ("cispo", "cispo", "Optimise the policy with CISPO."),
+    ("sapo", "sapo", "Optimise the policy with SAPO."),
     ("dpo", "dpo", "Optimise the policy on preferences directly with DPO or another loss on pairs."),
     ("ipo", "ipo", "Optimise the policy on preferences with IPO."),
     ("simpo", "simpo", "Optimise the policy on preferences with SimPO, without a reference."),
     ("cpo", "cpo", "Optimise the policy on preferences with CPO, without a reference."),
     ("orpo", "orpo", "Optimise the policy on preferences with ORPO, without a reference."),
     ("kto", "kto", "Optimise the policy on replies marked good or bad with KTO."),
+    ("best_of_n", "best-of-n", "Draw n replies a prompt and keep the best."),
+    ("expert", "expert", "Train the policy on its own best replies: rejection sampling, RAFT, expert iteration."),
+    ("online_dpo", "online-dpo", "Train the policy with DPO on pairs of its own replies."),
     ("evaluate", "eval", "Judge the answers of several models to held-out prompts."),
 ):
     app.command(_command)(_stage_command(_name, _summary))
@@ -160,16 +179,17 @@ for _name, _command, _summary in (
 
 @app.command("options")
 def stage_options(
-    stage: Annotated[str, typer.Argument(help="a stage, or `run` for the settings of the whole run")],
+    stage: Annotated[str, typer.Argument(help="a stage; or `run`, `rounds` for the settings of the whole run")],
 ) -> None:
     """List every key of a stage's config with type, default and meaning."""
-    from accord.config import RunSettings, describe
+    from accord.config import Rounds, RunSettings, describe
     from accord.stages import STAGES
 
-    stage = {"eval": "evaluate"}.get(stage, stage)
-    if stage not in STAGES and stage != "run":
-        raise ConfigError(f"there is no stage '{stage}'", fix=f"choose one of run, {', '.join(STAGES)}")
-    for row in describe(RunSettings if stage == "run" else STAGES[stage].config):
+    stage = {"eval": "evaluate"}.get(stage, stage.replace("-", "_"))
+    configs = {"run": RunSettings, "rounds": Rounds, **{name: known.config for name, known in STAGES.items()}}
+    if stage not in configs:
+        raise ConfigError(f"there is no stage '{stage}'", fix=f"choose one of {', '.join(configs)}")
+    for row in describe(configs[stage]):
         default = f"default {row.default}" if row.default != "" else "required"
         typer.echo(f"{row.name}  ({row.type}; {default})\n    {row.description}")
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined, to_json, to_jsonable_python
 
@@ -55,6 +55,42 @@ class RunSettings(Config):
         return Path(self.dir) / self.name
 
 
+class Rounds(Config):
+    """Repeat some stages of the run with the policy they made: the `rounds` section.
+
+    Round 1 is the sections as they are written. Round k is copies of them named `<section>_<k>`, whose inputs lead to
+    what rounds k and k - 1 made; a section of that name in the file changes single keys of that round.
+    """
+
+    count: int = Field(ge=1, le=99)
+    """How many rounds, the first one included."""
+    stages: tuple[str, ...] = Field(min_length=1)
+    """Sections that are repeated, e.g. `[sample, collect, reward, ppo]`."""
+    policy: str | None = None
+    """Section whose model the next round draws replies from; null = the last of `stages` that makes a policy."""
+    labels: Literal["all", "new"] = "all"
+    """all: what `collect` makes in round k holds the preferences of the rounds before it too; new: only its own."""
+    prompts: Literal["same", "next"] = "same"
+    """next: each round draws replies to the `num_prompts` prompts after those of the round before."""
+    continued: tuple[str, ...] = ()
+    """Policies that go on from the weights of the round before, which are then also their reference. Others start from
+    the same model every round, and the KL of all rounds is measured from there."""
+
+    @field_validator("stages", "continued")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("a section is named twice")
+        return names
+
+    @model_validator(mode="after")
+    def _names_are_repeated(self) -> Rounds:
+        for name in (*self.continued, *([self.policy] if self.policy else [])):
+            if name not in self.stages:
+                raise ValueError(f"'{name}' is not one of the stages that are repeated: {', '.join(self.stages)}")
+        return self
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """A whole run, resolved: every default filled in."""
@@ -65,6 +101,8 @@ class RunConfig:
     """The `run` section."""
     sections: dict[str, Config]
     """The other sections, in the order of the file."""
+    rounds: Rounds | None = None
+    """The `rounds` section; the sections it stands for are among `sections` already."""
 
 
 class Row(NamedTuple):
@@ -80,13 +118,20 @@ class Row(NamedTuple):
     """Meaning, unit and source of the default."""
 
 
-def load_run_config(path: Path, overrides: Sequence[str], sections: Mapping[str, type[Config]]) -> RunConfig:
+Sections = Mapping[str, type[Config]]
+"""Config class of each known section."""
+
+
+def load_run_config(
+    path: Path, overrides: Sequence[str], sections: Sections | Callable[[Source, Rounds | None], Sections]
+) -> RunConfig:
     """Read, override and validate a run config.
 
     Args:
-        path: YAML file; top-level keys are `run` and names from `sections`; an empty section means defaults.
+        path: YAML file; top-level keys are `run`, `rounds` and names from `sections`; an empty section means defaults.
         overrides: `section.key=value` each, the value in YAML; applied in order, and may add a section.
-        sections: the config class of each known section.
+        sections: the config class of each known section; or what finds them out from the file with its overrides and
+            writes the sections that rounds stand for into it.
 
     Returns:
         The resolved config.
@@ -97,23 +142,31 @@ def load_run_config(path: Path, overrides: Sequence[str], sections: Mapping[str,
     source = load_yaml(path)
     for override in overrides:
         _apply(source, override)
-    known = {"run": RunSettings, **sections}
     problems: list[tuple[str, str]] = []
+    rounds = validate_section(Rounds, "rounds", source, problems) if "rounds" in source.data else None
+    if problems:
+        raise _report(problems, path)
+    assert rounds is None or isinstance(rounds, Rounds)
+    known = {"run": RunSettings, "rounds": Rounds, **(sections(source, rounds) if callable(sections) else sections)}
     for name in source.data:
         if name not in known:
             where = source.where((name,))
             problems.append((where, f"unknown section {name!r}{_nearest(name, known)}"))
     _default_name(source, path)
     resolved: dict[str, Config] = {}
-    for name in ("run", *(name for name in source.data if name != "run" and name in known)):
-        value = validate_section(known[name], name, source, problems)
+    for name in ("run", *(name for name in source.data if name not in ("run", "rounds") and name in known)):
+        found: list[tuple[str, str]] = []
+        value = validate_section(known[name], name, source, found)
+        # A line that is wrong is wrong in every round; saying it once is enough.
+        said = {where for where, _ in problems}
+        problems += [(where, message) for where, message in found if where not in said]
         if value is not None:
             resolved[name] = value
     if problems:
         raise _report(problems, path)
     run = resolved.pop("run")
     assert isinstance(run, RunSettings)
-    return RunConfig(path, run, resolved)
+    return RunConfig(path, run, resolved, rounds)
 
 
 def validate_section(model: type[Config], name: str, source: Source, problems: list[tuple[str, str]]) -> Config | None:
@@ -134,7 +187,9 @@ def validate_section(model: type[Config], name: str, source: Source, problems: l
 
 def dump(config: RunConfig) -> str:
     """Return the resolved config as YAML; loading it gives an equal RunConfig."""
-    sections = {"run": config.run, **config.sections}
+    sections: dict[str, Config] = {"run": config.run, **config.sections}
+    if config.rounds is not None:
+        sections = {"run": config.run, "rounds": config.rounds, **config.sections}
     return dump_yaml({name: value.model_dump(mode="json") for name, value in sections.items()})
 
 

@@ -226,6 +226,7 @@ def self_test() -> Finding:
     """A matrix product and one golden number: the DPO loss of a policy that equals its reference is ln 2."""
     import torch
 
+    from accord.functional.pair_logps import PairLogps
     from accord.functional.preference_losses import dpo
 
     started = time.monotonic()
@@ -233,7 +234,7 @@ def self_test() -> Finding:
     right = bool(torch.equal(eye @ eye, eye))
     logp_P = torch.tensor([-1.5, -7.25], dtype=torch.float64, requires_grad=True)
     fixed_P = logp_P.detach()
-    loss_P = dpo(logp_P, fixed_P, fixed_P, fixed_P, beta=0.1)
+    loss_P = dpo(PairLogps(logp_P, *[fixed_P] * 3, *[torch.ones_like(fixed_P)] * 2), beta=0.1)
     loss_P.sum().backward()  # pyright: ignore[reportUnknownMemberType]
     right = right and bool((loss_P - math.log(2)).abs().max() < 1e-12)
     right = right and logp_P.grad is not None and bool((logp_P.grad + 0.05).abs().max() < 1e-12)

@@ -8,25 +8,43 @@ MLP) trained without recomputation; other architectures differ by some ten per c
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any, cast
 
-from accord.stages.configs import Adapters, PretrainConfig, Training
+from accord.stages.configs import PretrainConfig
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
 CHUNK_ELEMENTS = 2**24
 """Numbers in one chunk of logits; `accord.models.policy` chooses its chunks so."""
-LOGIT_COPIES = 4
-"""Logits, the same at the sampling temperature, probabilities, gradient."""
+BYTES_4BIT = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""A weight in 4-bit NormalFloat: half a byte, a constant of 8 bits for 64 of them, one of 32 for 256 constants."""
+LOGITS_SCORED = 3.0
+"""Copies of a chunk of logits that is only scored: logits, the same at the temperature, log-probabilities."""
+LOGITS_TRAINED = 3.0
+"""With a backward pass: logits or their gradient, log-probabilities, gradient of these."""
+LOGITS_WITH_ENTROPY = 5.0
+"""Scored, with entropies."""
+LOGITS_TRAINED_WITH_ENTROPY = 7.25
+"""Both; a quarter is the mask of tokens that cannot be sampled."""
 _LINEAR = {"q_proj": "DA", "k_proj": "DK", "v_proj": "DK", "o_proj": "AD"} | {
     "gate_proj": "DI",
     "up_proj": "DI",
     "down_proj": "ID",
 }
 _HEADER_LIMIT = 100_000_000
+
+
+@dataclass(frozen=True)
+class Lora:
+    """The sizes of an adapter."""
+
+    rank: int
+    """r."""
+    targets: tuple[str, ...] | None
+    """Names of the adapted layers; None = all in the blocks."""
 
 
 @dataclass(frozen=True)
@@ -65,47 +83,51 @@ class Sizes:
         """N of a reward model or critic made of it: no output head, one scalar head."""
         return self.parameters - (0 if self.tied else self.vocab * self.width) + self.width
 
-    def lora_parameters(self, rank: int, targets: Sequence[str] | None) -> int:
-        """Adapter weights: rank x (inputs + outputs) of every adapted layer; `targets` None = all in the blocks."""
+    def lora_parameters(self, lora: Lora) -> int:
+        """Adapter weights: rank x (inputs + outputs) of every adapted layer."""
         width = {"D": self.width, "A": self.queries, "K": self.keys, "I": self.mlp}
-        pairs = [pair for name, pair in _LINEAR.items() if targets is None or name in targets]
-        return self.blocks * rank * sum(width[a] + width[b] for a, b in pairs)
+        pairs = [pair for name, pair in _LINEAR.items() if lora.targets is None or name in lora.targets]
+        return self.blocks * lora.rank * sum(width[a] + width[b] for a, b in pairs)
 
-    def activation_bytes(self, tokens: int, size: int) -> int:
-        """What the backward pass keeps of `tokens` padded tokens: tokens x L x (6D + 3A + 2K + 4I) x b.
+    def activation_bytes(self, tokens: int, size: int, lora: Lora | None = None) -> int:
+        """What the backward pass keeps of `tokens` padded tokens in all blocks.
 
-        A block keeps the input, the normalised and the scaled input of both norms (6D), queries, attention output and
-        its contiguous copy (3A), keys and values (2K), and four tensors of the gated MLP.
+        Full: tokens x L x (6D + 2A + 2K + 4I + 6) x b. A block keeps the input, the normalised and the scaled input of
+        both norms (6D), queries and attention output (2A), keys and values (2K), four tensors of the gated MLP. Frozen
+        weights need neither the scaled input of a norm nor the input of a layer unless an adapter reads it; an adapter
+        keeps its r inner values.
         """
-        return tokens * self.blocks * size * (
-            6 * self.width + 3 * self.queries + 2 * self.keys + 4 * self.mlp
-        ) + self.forward_bytes(tokens, size)
+        a_token = 6 * self.width + 2 * self.queries + 2 * self.keys + 4 * self.mlp + 6
+        if lora is not None:
+            adapted = [name for name in _LINEAR if lora.targets is None or name in lora.targets]
+            inputs = ("q_proj" in adapted or "k_proj" in adapted or "v_proj" in adapted) + (
+                "gate_proj" in adapted or "up_proj" in adapted
+            )
+            a_token -= (4 - inputs) * self.width + ("down_proj" not in adapted) * self.mlp - lora.rank * len(adapted)
+        return tokens * self.blocks * a_token * size
+
+    def recomputed_bytes(self, tokens: int, size: int, lora: Lora | None = None) -> int:
+        """The same under gradient checkpointing: the input of every block, the last norm, one block at a time."""
+        return tokens * (self.blocks + 2) * self.width * size + self.activation_bytes(tokens, size, lora) // self.blocks
 
     def forward_bytes(self, tokens: int, size: int) -> int:
-        """What one block holds while `tokens` tokens pass through it: tokens x (3D + 3I) x b."""
-        return tokens * size * 3 * (self.width + self.mlp)
+        """What one block holds while `tokens` tokens pass through: tokens x (4D + max(3I, 3A + 3K)) x b."""
+        return tokens * size * (4 * self.width + 3 * max(self.mlp, self.queries + self.keys))
 
     def cache_bytes(self, rows: int, columns: int, size: int) -> int:
         """Keys and values of `rows` sequences of `columns` tokens: rows x columns x L x 2K x b."""
         return rows * columns * self.blocks * 2 * self.keys * size
 
-    def logit_bytes(self, tokens: int) -> int:
-        """Logits of one chunk, float32, in `LOGIT_COPIES` copies; never more than `tokens` at once."""
-        return min(tokens, max(64, CHUNK_ELEMENTS // self.vocab)) * self.vocab * 4 * LOGIT_COPIES
+    def logit_bytes(self, tokens: int, copies: float) -> int:
+        """Logits of one chunk, float32, in `copies`; never more than `tokens` at once."""
+        return int(min(tokens, max(64, CHUNK_ELEMENTS // self.vocab)) * self.vocab * 4 * copies)
 
-
-def trained_bytes(parameters: int, size: int) -> int:
-    """Weights, gradients and the two moments of Adam."""
-    return 4 * parameters * size
-
-
-def policy_bytes(sizes: Sizes, cfg: Training) -> tuple[int, int]:
-    """Bytes of (trained, frozen) weights of a policy: all of it, or LoRA adapters on a frozen base."""
-    size = BYTES[cfg.dtype]
-    if not isinstance(cfg, Adapters) or not cfg.use_peft:
-        return trained_bytes(sizes.parameters, size), 0
-    adapters = sizes.lora_parameters(cfg.lora_r, cfg.lora_target_modules)
-    return trained_bytes(adapters, size), sizes.parameters * size
+    def weight_bytes(self, size: int, *, four_bits: bool = False) -> int:
+        """Weights of the causal language model; in 4 bits the matrices of the blocks are (with their constants)."""
+        if not four_bits:
+            return self.parameters * size
+        matrices = self.blocks * (2 * self.width * (self.queries + self.keys) + 3 * self.width * self.mlp)
+        return int(matrices * BYTES_4BIT) + (self.parameters - matrices) * size
 
 
 def sizes_of_pretrain(cfg: PretrainConfig) -> Sizes:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from accord.artifacts import CHECKPOINTS, Artifact, load_artifact
+from accord.config import Rounds
 from accord.errors import ArtifactError
 from accord.pipeline import INDEX, stage_of
+from accord.rounds import name_in
 from accord.stages import STAGES
 from accord.storage import MANIFEST, io_errors
 from accord.terminal import console, seconds_text, size_text, table
 from accord.tracking import METRICS, read_metrics
+from accord.yamlfile import load_yaml
 
 MAIN = {
     "pretrain": ("eval_loss", "eval_perplexity", "steps"),
@@ -24,6 +27,9 @@ MAIN = {
     "reward": ("accuracy", "gold_accuracy", "pairs"),
     "ppo": ("eval_gold", "eval_proxy", "eval_kl", "eval_length", "rounds"),
     "dpo": ("eval_gold", "eval_proxy", "eval_kl", "eval_length", "pairs"),
+    "best_of_n": ("n", "kl", "proxy", "judged", "win_rate"),
+    "expert": ("eval_gold", "eval_proxy", "eval_kl", "eval_length", "rounds"),
+    "online_dpo": ("eval_gold", "eval_proxy", "eval_kl", "eval_length", "rounds"),
 }
 """Numbers shown for each stage, those that exist."""
 _MOST = 6
@@ -72,6 +78,8 @@ def print_run(run_dir: Path) -> None:
     if current:
         seconds = sum(line.seconds or 0 for line in current)
         out.print(f"current stages took {seconds_text(seconds)} together")
+    for line in rounds(run_dir):
+        out.print(line, soft_wrap=True)
     report = _report(run_dir, found)
     if report is not None:
         out.print(f"report: {report}", soft_wrap=True)
@@ -105,6 +113,26 @@ def lines(run_dir: Path) -> list[Line]:
     made = [_finished(path, order) for path in finished]
     made.sort(key=lambda pair: (order.index(pair[1].directory) if pair[1].directory in order else len(order), pair[0]))
     return [line for _, line in made] + [_unfinished(path) for path in partial]
+
+
+def rounds(run_dir: Path) -> list[str]:
+    """One line a round of what its reward model and its policy are worth; none when the run has no rounds."""
+    path = run_dir / "config.yaml"
+    settings: Any = load_yaml(path).data.get("rounds") if path.is_file() else None
+    if settings is None:
+        return []
+    plan = Rounds.model_validate_json(json.dumps(settings))
+    made, found = newest(run_dir), list[str]()
+    for number in range(1, plan.count + 1):
+        names = [name for section in plan.stages if (name := name_in(section, number)) in made]
+        artifacts = [load_artifact(run_dir / made[name]) for name in names]
+        parts = [
+            f"{a.stage} {numbers}"
+            for a in artifacts
+            if a.kind in ("reward_model", "policy") and (numbers := main_numbers(a))
+        ]
+        found.append(f"round {number}: {'; '.join(parts) if parts else 'to do' if not names else 'begun'}")
+    return found
 
 
 def newest(run_dir: Path) -> dict[str, str]:

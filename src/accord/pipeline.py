@@ -104,7 +104,9 @@ class Stage:
 
 def stage_of(section: str, stages: Mapping[str, Stage]) -> Stage | None:
     """The stage a section configures: `ppo`, or `ppo_anything` for a second one in the same run."""
-    return stages.get(section) or stages.get(section.split("_", 1)[0])
+    words = section.split("_")
+    names = ("_".join(words[:count]) for count in range(len(words), 0, -1))  # the longest: `online_dpo` has a `_` too
+    return next((stages[name] for name in names if name in stages), None)
 
 
 def section_types(names: Iterable[str], stages: Mapping[str, Stage]) -> dict[str, type[Config]]:
@@ -117,14 +119,20 @@ def section_types(names: Iterable[str], stages: Mapping[str, Stage]) -> dict[str
     return types
 
 
+def input_fields(config: type[Config]) -> dict[str, InputKind]:
+    """Fields of a config that name inputs, and what is needed of each."""
+    found: dict[str, InputKind] = {}
+    for name, field in config.model_fields.items():
+        extra: Any = field.json_schema_extra
+        if isinstance(extra, dict) and "input" in extra:
+            found[name] = cast(InputKind, extra["input"])
+    return found
+
+
 def references(config: Config) -> dict[str, tuple[InputKind, str]]:
     """Inputs a config names: field (or field.key) -> (kind, reference)."""
     found: dict[str, tuple[InputKind, str]] = {}
-    for name, field in type(config).model_fields.items():
-        extra = field.json_schema_extra
-        if not isinstance(extra, dict) or "input" not in extra:
-            continue
-        kind = cast(InputKind, extra["input"])
+    for name, kind in input_fields(type(config)).items():
         value: Any = getattr(config, name)
         if isinstance(value, str):
             found[name] = (kind, value)

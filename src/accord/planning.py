@@ -5,46 +5,34 @@ Nothing here imports torch or loads a model: sizes come from the config, or from
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 from accord.artifacts import Artifact, artifact_name, fingerprint, load_artifact
-from accord.config import Config, RunConfig, dump
+from accord.config import RunConfig, dump
 from accord.errors import ConfigError
-from accord.footprint import (
-    BYTES,
-    Sizes,
-    policy_bytes,
-    sizes_of_directory,
-    sizes_of_pretrain,
-    trained_bytes,
-)
+from accord.forecast import memory
 from accord.pipeline import LAB, Stage, plan, resolve
 from accord.stages import STAGES
 from accord.stages.configs import (
-    DPOConfig,
+    BestOfNConfig,
     EvaluateConfig,
     Fitted,
+    OfflineConfig,
     PPOConfig,
     PretrainConfig,
     RewardConfig,
     SampleConfig,
-    SFTConfig,
+    Selecting,
     SplitConfig,
     Training,
 )
-from accord.storage import MANIFEST
 from accord.terminal import console, size_text, table
 
-_ASSUMED_PROMPT = 256
-"""Tokens of a prompt where no max_length limits it."""
+_PHASES = ("load", "rollout", "scoring", "update", "save")
 _COUNTED_FILE = 2**28
 """Largest data file, bytes, whose lines are counted."""
-_PROBE_ROWS = 128
-"""Sequences that DPO decodes at a time in its measurements."""
 
 
 @dataclass(frozen=True)
@@ -59,31 +47,6 @@ class Step:
     """`done (dir)`, `continues (dir)`, `to do`, or `to do, after x`."""
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Predicted bytes of one stage at its peak."""
-
-    section: str
-    """Name in the config."""
-    parameters: int
-    """Of the model the stage is about, a count."""
-    trained: int = 0
-    """Weights, gradients and Adam's moments of what is trained."""
-    frozen: int = 0
-    """Weights of what is only read: reference, reward model, base under LoRA."""
-    cache: int = 0
-    """Keys and values while replies are drawn."""
-    activations: int = 0
-    """Kept for the backward pass of one micro-batch."""
-    logits: int = 0
-    """One chunk of logits with its copies."""
-
-    @property
-    def peak(self) -> int:
-        """Drawing replies and training take turns, so the larger of the two counts."""
-        return self.trained + self.frozen + max(self.cache, self.activations + self.logits)
-
-
 def print_plan(config: RunConfig) -> None:
     """Print stages, resolved config, batch arithmetic and memory.
 
@@ -93,6 +56,9 @@ def print_plan(config: RunConfig) -> None:
     """
     out = console()
     out.print(f"run {config.run.name}: {config.run.path} (seed {config.run.seed})")
+    if config.rounds is not None:
+        repeated = ", ".join(config.rounds.stages)
+        out.print(f"rounds: {config.rounds.count} of {repeated}; those of round k end in _k", soft_wrap=True)
     rows = [(s.section, "\n".join(s.inputs) or "-", s.status) for s in steps(config)]
     out.print(table(("stage", "inputs", "status"), rows))
     out.print("\nresolved config")
@@ -104,15 +70,16 @@ def print_plan(config: RunConfig) -> None:
     cells: list[tuple[str, ...]] = []
     for section, found in memory(config).items():
         if found is None:
-            cells.append((section, "unknown", *["-"] * 5, "unknown"))
+            cells.append((section, "unknown", *["-"] * (2 + len(_PHASES)), "unknown"))
         elif found.parameters:
-            sizes = (found.trained, found.frozen, found.cache, found.activations, found.logits, found.peak)
-            cells.append((section, f"{found.parameters:,}", *map(size_text, sizes)))
-    heads = ("stage", "parameters", "weights+grads+Adam", "frozen", "KV cache", "activations", "logits", "peak")
-    out.print(table(heads, cells, right=range(1, 8)))
+            phases = [size_text(found.phases[name]) if name in found.phases else "-" for name in _PHASES]
+            sizes = (size_text(found.weights), size_text(found.optimiser))
+            cells.append((section, f"{found.parameters:,}", *sizes, *phases, size_text(found.peak)))
+    heads = ("stage", "parameters", "weights", "grads+Adam", *_PHASES, "peak")
+    out.print(table(heads, cells, right=range(1, len(heads))))
     out.print(
-        "peak = trained + frozen + the larger of KV cache and (activations + logits). Not counted: about 0.5 GiB for\n"
-        "Python and its libraries, the data, fragmentation. unknown: the model is not on this machine."
+        "Phases take turns: the peak is the largest. Not counted: about 0.5 GiB for Python and its libraries,\n"
+        "the data, fragmentation. unknown: the model is not on this machine. docs/memory.md says what makes each phase smaller."
     )
 
 
@@ -186,7 +153,9 @@ def arithmetic(config: RunConfig) -> list[str]:
             lines.append(f"{section}: {_ppo_line(cfg)}")
         elif isinstance(cfg, Fitted):
             lines.append(f"{section}: {_training_line(cfg, config)}")
-        elif isinstance(cfg, SampleConfig):
+        elif isinstance(cfg, Selecting):
+            lines.append(f"{section}: {_selecting_line(cfg)}")
+        elif isinstance(cfg, SampleConfig | BestOfNConfig):
             num = _at_most(cfg.num_prompts, _rows(cfg.prompts, config))
             total = "" if num is None else f" = {num * cfg.num_generations} replies"
             lines.append(
@@ -200,6 +169,16 @@ def arithmetic(config: RunConfig) -> list[str]:
                 f"at most {cfg.max_completion_length} tokens each"
             )
     return lines
+
+
+def _selecting_line(cfg: Selecting) -> str:
+    a_round = cfg.num_epochs * cfg.num_mini_batches
+    return (
+        f"{cfg.train_batch_size} prompts x {cfg.num_generations} replies = "
+        f"{cfg.train_batch_size * cfg.num_generations} replies a round to choose from, "
+        f"{cfg.num_epochs} epochs x {cfg.num_mini_batches} minibatches = {a_round} optimiser steps a round, "
+        f"{cfg.num_rounds} rounds = {cfg.num_rounds * a_round} steps, {_micro(cfg)}"
+    )
 
 
 def _ppo_line(cfg: PPOConfig) -> str:
@@ -219,7 +198,7 @@ def _training_line(cfg: Fitted, config: RunConfig) -> str:
         if cfg.max_steps > 0:
             steps = f"{cfg.max_steps} steps = {cfg.max_steps * tokens / 1e6:.1f} million tokens"
         return f"{cfg.train_batch_size} windows of {cfg.max_length} = {tokens} tokens a step, {steps}, {_micro(cfg)}"
-    unit = "pairs" if isinstance(cfg, RewardConfig | DPOConfig) else "rows"
+    unit = "pairs" if isinstance(cfg, RewardConfig | OfflineConfig) else "rows"
     num = _rows(str(getattr(cfg, "dataset", "")), config)
     kept = None if num is None else num * (1 - cfg.eval_fraction)
     if cfg.max_steps > 0:
@@ -237,15 +216,6 @@ def _training_line(cfg: Fitted, config: RunConfig) -> str:
 def _micro(cfg: Training) -> str:
     rows = max(1, cfg.token_budget // cfg.max_length)
     return f"micro-batches of at most {cfg.token_budget} tokens ({rows} rows of {cfg.max_length})"
-
-
-def _micro_tokens(cfg: Training) -> int:
-    """Padded tokens of the largest micro-batch: the budget, or the whole step when that is less."""
-    rows = cfg.train_batch_size
-    if isinstance(cfg, PPOConfig):
-        rows = ceil(rows / cfg.num_mini_batches) * cfg.num_generations
-    pair = 2 if isinstance(cfg, RewardConfig | DPOConfig) else 1
-    return max(pair * cfg.max_length, min(cfg.token_budget, rows * pair * cfg.max_length))
 
 
 def _rows(reference: str, config: RunConfig) -> int | None:
@@ -271,114 +241,3 @@ def _at_most(limit: int, found: int | None) -> int | None:
 
 def _number(value: int | None) -> str:
     return "all" if value is None else str(value)
-
-
-def memory(config: RunConfig) -> dict[str, Memory | None]:
-    """Predicted memory of every stage; None where it depends on a model that is not on this machine."""
-    return {section: _memory(section, config.sections[section], config) for section, _, _ in plan(config, STAGES)}
-
-
-def model_sizes(reference: str, config: RunConfig) -> Sizes | None:
-    """Sizes of the model a reference leads to: through stages to `pretrain`, a local model or (None) the hub."""
-    cfg = config.sections.get(reference)
-    if isinstance(cfg, PretrainConfig):
-        return sizes_of_pretrain(cfg)
-    if cfg is not None:
-        return model_sizes(getattr(cfg, "model_name_or_path", ""), config)
-    path = _local(reference, config) if reference else None
-    if path is None:
-        return None
-    return sizes_of_directory(path / "model" if (path / MANIFEST).is_file() else path)
-
-
-def _memory(section: str, cfg: Config, config: RunConfig) -> Memory | None:
-    if isinstance(cfg, PretrainConfig):
-        return _training_memory(section, cfg, sizes_of_pretrain(cfg))
-    if isinstance(cfg, SampleConfig | EvaluateConfig):
-        return _sampling_memory(section, cfg, config)
-    if not isinstance(cfg, SFTConfig | RewardConfig | PPOConfig | DPOConfig):
-        return Memory(section, 0)
-    sizes = model_sizes(cfg.model_name_or_path, config)
-    if sizes is None:
-        return None
-    if isinstance(cfg, PPOConfig):
-        return _ppo_memory(section, cfg, sizes, model_sizes(cfg.reward_model, config))
-    if isinstance(cfg, DPOConfig):
-        return _dpo_memory(section, cfg, sizes, config)
-    return _training_memory(section, cfg, sizes)
-
-
-def _training_memory(section: str, cfg: Training, sizes: Sizes) -> Memory:
-    reward = isinstance(cfg, RewardConfig)
-    trained, frozen = policy_bytes(sizes, cfg)
-    if isinstance(cfg, RewardConfig) and not cfg.use_peft:
-        trained = trained_bytes(sizes.trunk_parameters, BYTES[cfg.dtype])
-    return Memory(
-        section,
-        sizes.trunk_parameters if reward else sizes.parameters,
-        trained=trained,
-        frozen=frozen,
-        activations=sizes.activation_bytes(_micro_tokens(cfg), BYTES[cfg.dtype]),
-        logits=0 if reward else sizes.logit_bytes(_micro_tokens(cfg)),
-    )
-
-
-def _ppo_memory(section: str, cfg: PPOConfig, sizes: Sizes, reward: Sizes | None) -> Memory | None:
-    """Policy and critic are trained; the reference (LoRA: the base itself) and the reward model are read."""
-    if reward is None:
-        return None
-    size = BYTES[cfg.dtype]
-    trained, frozen = policy_bytes(sizes, cfg)
-    critic = reward.trunk_parameters
-    rows = min(cfg.max_batch, cfg.train_batch_size * cfg.num_generations)
-    columns = min(cfg.max_length, sizes.positions)
-    return Memory(
-        section,
-        sizes.parameters,
-        trained=trained + trained_bytes(critic, 4),
-        frozen=(frozen or sizes.parameters * size) + critic * 4,
-        cache=sizes.cache_bytes(rows, columns, size),
-        activations=sizes.activation_bytes(_micro_tokens(cfg), size) + reward.activation_bytes(_micro_tokens(cfg), 4),
-        logits=sizes.logit_bytes(_micro_tokens(cfg)),
-    )
-
-
-def _dpo_memory(section: str, cfg: DPOConfig, sizes: Sizes, config: RunConfig) -> Memory | None:
-    size = BYTES[cfg.dtype]
-    trained, frozen = policy_bytes(sizes, cfg)
-    frozen = frozen or sizes.parameters * size
-    if cfg.reward_model is not None:
-        reward = model_sizes(cfg.reward_model, config)
-        if reward is None:
-            return None
-        frozen += reward.trunk_parameters * 4
-    probed = 0 if cfg.eval_prompts is None else min(cfg.eval_num_prompts, _PROBE_ROWS)
-    columns = min(cfg.max_length, sizes.positions)
-    return Memory(
-        section,
-        sizes.parameters,
-        trained=trained,
-        frozen=frozen,
-        cache=sizes.cache_bytes(probed, columns, size),
-        activations=sizes.activation_bytes(_micro_tokens(cfg), size),
-        logits=sizes.logit_bytes(_micro_tokens(cfg)),
-    )
-
-
-def _sampling_memory(section: str, cfg: SampleConfig | EvaluateConfig, config: RunConfig) -> Memory | None:
-    """Models are read one after the other: the next is loaded before the last is let go, beside the baseline."""
-    models: Mapping[str, str] = cfg.models
-    found = [model_sizes(reference, config) for reference in models.values()]
-    known = [sizes for sizes in found if sizes is not None]
-    if len(known) < len(found) or not known:
-        return None
-    largest = max(known, key=lambda sizes: sizes.parameters)
-    loaded = min(2, len(known)) + isinstance(cfg, EvaluateConfig)
-    columns = min(_ASSUMED_PROMPT + cfg.max_completion_length, largest.positions)
-    return Memory(
-        section,
-        largest.parameters,
-        frozen=loaded * largest.parameters * 4,
-        cache=max(sizes.cache_bytes(cfg.max_batch, columns, 4) for sizes in known),
-        logits=largest.logit_bytes(cfg.max_batch),
-    )

@@ -15,7 +15,7 @@ from accord.models.lora import adapters_off, add_lora
 from accord.models.policy import CausalModel
 from accord.train.examples import Example, Row
 from accord.train.loop import update
-from accord.train.objectives import DPO, PPO
+from accord.train.objectives import DPO, PPO, PolicyGradient, SamplerCorrection
 from accord.train.sources import batch_of, with_reference
 from train_models import (
     BOS,
@@ -36,6 +36,17 @@ from train_models import (
 TEMPERATURES = [0.7, 1.0, 1.6]
 MODULE = actor_critic()
 ROUNDS = {t: on_policy(MODULE, temperature=t, max_new_tokens=12).prepare() for t in TEMPERATURES}
+
+
+CORRECTION = SamplerCorrection("token_truncate", 3.0)
+CRITIC_FREE = [
+    PolicyGradient(beta=0.1, correction=CORRECTION),
+    PolicyGradient(importance_sampling_level="sequence", epsilon=3e-4, beta=0.1, correction=CORRECTION),
+    PolicyGradient(importance_sampling_level="sequence_sum", beta=0.1, correction=CORRECTION),
+    PolicyGradient("reinforce", beta=0.1, correction=CORRECTION),
+    PolicyGradient("cispo", epsilon_high=5.0, beta=0.1, correction=CORRECTION),
+    PolicyGradient("sapo", beta=0.1, correction=CORRECTION),
+]
 
 
 def metrics_of(batch: Batch, temperature: float, budget: int) -> dict[str, Mean]:
@@ -76,6 +87,22 @@ def test_the_ratio_is_one_for_any_padding(extra: int, fill: int) -> None:
     assert terms.metrics["policy/clipfrac_avg"].value == 0
     mask_BT = wide.response_mask_BT
     assert (torch.exp(out.logp_BT - wide.old_logp_BT)[mask_BT] - 1).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("objective", CRITIC_FREE, ids=lambda o: f"{o.loss} {o.importance_sampling_level}")
+@pytest.mark.parametrize("budget, extra", [(1, 0), (64, 0), (10**9, 0), (10**9, 7)])
+def test_the_ratio_is_one_without_a_critic_too(objective: PolicyGradient, budget: int, extra: int) -> None:
+    batch = widen(ROUNDS[0.7], extra, STOP)
+    sums: dict[str, Mean] = {}
+    with torch.no_grad():
+        for part in [batch] if extra else batch.split(budget):
+            for name, mean in objective(MODULE.policy(part, temperature=0.7), part).metrics.items():
+                sums[name] = sums[name] + mean if name in sums else mean
+    assert abs(sums["val/ratio"].value - 1) < 1e-5
+    assert abs(sums["policy/approxkl_avg"].value) < 1e-5
+    assert abs(sums["kl"].value) < 1e-5, "the reference is the policy as it is"
+    assert abs(sums["sampler/weight"].value - 1) < 1e-4, "the engine has the same weights"
+    assert all(mean.value == 0 for name, mean in sums.items() if "clip" in name)
 
 
 def test_the_first_update_reports_the_invariants_too() -> None:

@@ -28,7 +28,19 @@ LAYER_OF = {
     **dict.fromkeys(["evals", "diagnose", "redteam", "serve", "lab"], "L4"),
     "pipeline": "pipeline",
     **dict.fromkeys(
-        ["stages", "cli", "report", "starter", "planning", "footprint", "terminal", "doctor", "overview", "__main__"],
+        [
+            "stages",
+            "cli",
+            "report",
+            "starter",
+            "planning",
+            "footprint",
+            "terminal",
+            "doctor",
+            "overview",
+            "rounds",
+            "__main__",
+        ],
         "L5",
     ),
 }

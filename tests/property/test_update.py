@@ -89,7 +89,7 @@ def test_gradient_does_not_depend_on_padding(case: str, fill: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from([NLL(), BradleyTerry(), DPO(), PPO(entropy_coef=0.2), PPO(aggregation="seq-mean-token-mean")]),
+    st.sampled_from([NLL(), BradleyTerry(), DPO(), PPO(entropy_coef=0.2), PPO(loss_aggregation="seq-mean-token-mean")]),
     st.integers(1, 7),
     st.integers(0, 10**6),
     st.integers(1, 200),

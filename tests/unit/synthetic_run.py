@@ -185,7 +185,27 @@ def reward_eval() -> dict[str, Any]:
         "accuracy": estimate_of(0.74), "gold_accuracy": estimate_of(0.88), "ece": 0.031, "brier": 0.172,
         "baselines": {"longer": estimate_of(0.57), "bag_of_words": estimate_of(0.64)}, "reliability": bins,
         "slices": {"arithmetic": estimate_of(0.81, 90), "facts": estimate_of(0.7, 110), EVIL: estimate_of(0.66, 60)},
+        "card": reward_card(),
     }  # fmt: skip
+
+
+def reward_card() -> dict[str, Any]:
+    def one(name: str, status: str, **known: Any) -> dict[str, Any]:
+        return {"name": name, "question": f"{name}?", "limit": 0.1, "good": "within", "status": status} | known
+
+    return {
+        "verdict": "fail",
+        "seven": [
+            one("length bias", "fail", **estimate_of(0.3)),
+            one("padding", "pass", **estimate_of(0.05)),
+            one("best-of-n gain", "unknown", value=None, low=None, high=None, n=0, reason=EVIL),
+        ],
+        "slices": {"tags": {"arithmetic": estimate_of(0.81, 90), EVIL: estimate_of(0.66, 60)}},
+        "annotators": {"ana": estimate_of(0.7), "ben": estimate_of(0.6)},
+        "ceiling": estimate_of(0.72),
+        "edits": {"filler appended": {"value": -0.2, "low": -0.3, "high": -0.1, "n": 90}},
+        "temperature": None,
+    }
 
 
 def make_run(root: Path, stages: Iterable[str] = tuple(INPUTS)) -> Path:

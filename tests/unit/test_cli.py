@@ -73,7 +73,7 @@ def test_every_command_has_help(accord, command: str) -> None:
 def test_stages_have_commands() -> None:
     """All but `split`, which runs when another stage needs it."""
     named = {"evaluate": "eval"}
-    assert {named.get(name, name) for name in STAGES} - {"split"} <= set(COMMANDS)
+    assert {named.get(name, name.replace("_", "-")) for name in STAGES} - {"split"} <= set(COMMANDS)
 
 
 def test_version_and_no_arguments(accord) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,18 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from accord import planning
-from accord.batch import collate
 from accord.config import RunConfig, load_run_config
 from accord.errors import ConfigError
-from accord.footprint import Sizes, policy_bytes, sizes_of_directory, trained_bytes
-from accord.models.policy import hidden_states
 from accord.pipeline import run_pipeline, section_types
 from accord.stages import STAGES
-from accord.stages.configs import SFTConfig
 
 SMALL = """
 run: {name: small, dir: DIR}
@@ -145,97 +137,6 @@ def test_parts_of_a_split_are_followed(config_file: Path) -> None:
     assert (found["split"], found["sft"]) == ("to do", "to do, after pretrain, split")
 
 
-SIZES = Sizes(vocab=300, width=64, blocks=2, queries=64, keys=32, mlp=128, positions=256)
-
-
-def model_of(sizes: Sizes) -> LlamaForCausalLM:
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=sizes.vocab,
-            hidden_size=sizes.width,
-            intermediate_size=sizes.mlp,
-            num_hidden_layers=sizes.blocks,
-            num_attention_heads=4,
-            num_key_value_heads=4 * sizes.keys // sizes.queries,
-            max_position_embeddings=sizes.positions,
-            tie_word_embeddings=sizes.tied,
-        )
-    )
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_parameters_are_those_of_the_model(tied: bool) -> None:
-    sizes = replace(SIZES, tied=tied)
-    assert sizes.parameters == sum(p.numel() for p in model_of(sizes).parameters())
-
-
-def test_activations_are_what_the_backward_pass_keeps() -> None:
-    model, rows, columns = model_of(SIZES), 4, 48
-    mask = [False] + [True] * (columns - 1)
-    batch = collate([[5] * columns] * rows, [mask] * rows, pad_id=0)
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        hidden = hidden_states(model.base_model, batch)
-    assert hidden.requires_grad
-    tokens = rows * columns
-    predicted = SIZES.activation_bytes(tokens, 4) - SIZES.forward_bytes(tokens, 4)
-    assert predicted == pytest.approx(sum(kept.values()), rel=0.1)
-
-
-def test_memory_adds_up(config_file: Path) -> None:
-    found = planning.memory(load(config_file))
-    num, head = SIZES.parameters, 64
-    sft, ppo = found["sft"], found["ppo"]
-    assert sft is not None and ppo is not None
-    assert (sft.parameters, sft.trained, sft.frozen) == (num, 16 * num, 0)
-    assert ppo.trained == 16 * num + 16 * (num + head)  # policy and critic
-    assert ppo.frozen == 4 * num + 4 * (num + head)  # reference and reward model
-    assert ppo.cache == 64 * 64 * 2 * 2 * 32 * 4
-    assert ppo.peak == ppo.trained + ppo.frozen + max(ppo.cache, ppo.activations + ppo.logits)
-    assert sft.activations == SIZES.activation_bytes(4 * 32, 4)  # a step is smaller than the budget
-    report = found["report"]
-    assert report is not None and report.peak == 0
-
-
-def test_lora_trains_little_and_keeps_no_reference(config_file: Path) -> None:
-    found = planning.memory(load(config_file, "ppo.use_peft=true", "ppo.lora_r=4"))["ppo"]
-    assert found is not None
-    adapters = 2 * 4 * ((64 + 64) * 2 + (64 + 32) * 2 + (64 + 128) * 3)
-    assert SIZES.lora_parameters(4, None) == adapters
-    assert SIZES.lora_parameters(4, ("q_proj",)) == 2 * 4 * 128
-    assert found.trained == trained_bytes(adapters, 4) + trained_bytes(SIZES.trunk_parameters, 4)
-    assert found.frozen == 4 * SIZES.parameters + 4 * SIZES.trunk_parameters
-    cfg = SFTConfig(dataset="x", dtype="bfloat16")
-    assert policy_bytes(SIZES, cfg) == (8 * SIZES.parameters, 0)
-
-
-def test_sizes_of_a_local_model_and_of_a_hub_id(config_file: Path, tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    model.mkdir()
-    names = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 300}
-    (model / "config.json").write_text(json.dumps({**names, "num_key_value_heads": 2, "intermediate_size": 128}))
-    assert sizes_of_directory(model) == Sizes(300, 64, 2, 64, 32, 128, 2048)
-    header = json.dumps({"__metadata__": {}, "w": {"shape": [30, 7]}, "b": {"shape": [5]}}).encode()
-    (model / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-    sizes = sizes_of_directory(model)
-    assert sizes is not None and sizes.parameters == 215
-    (model / "model.safetensors").write_bytes(b"\xff" * 20)
-    sizes = sizes_of_directory(model)
-    assert sizes is not None and sizes.counted is None
-
-    assert planning.model_sizes("reward", load(config_file, "sft.model_name_or_path=model")) == sizes
-    from_hub = planning.memory(load(config_file, "sft.model_name_or_path=org/model-7b"))
-    assert from_hub["sft"] is None and from_hub["ppo"] is None and from_hub["pretrain"] is not None
-
-
 def test_the_printed_plan_is_readable_in_a_pipe(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     planning.print_plan(load(config_file, "sft.model_name_or_path=org/model-7b"))
     text = capsys.readouterr().out
@@ -244,7 +145,7 @@ def test_the_printed_plan_is_readable_in_a_pipe(config_file: Path, capsys: pytes
     assert "  kl_coef: 0.05\n" in text
     assert "60 rounds = 240 steps" in text
     rows = {line.split()[0]: line.split() for line in text.rpartition("peak memory")[2].splitlines() if line.strip()}
-    assert rows["pretrain"][1] == f"{SIZES.parameters:,}"
+    assert rows["pretrain"][1] == "93,248"  # sizes of the section, see test_forecast
     assert rows["sft"][1] == "unknown"
     assert not config_file.with_name("runs").exists(), "a plan writes nothing"
 

@@ -183,6 +183,20 @@ def test_values_that_are_not_finite_are_marked_and_told(tmp_path: Path) -> None:
     assert not re.search(r'="[^"]*\b(nan|inf)\b', html, re.I)
 
 
+def test_the_report_card_shows_each_number_with_its_verdict(tmp_path: Path) -> None:
+    run = make_run(tmp_path, ["reward"])
+    page = Page(write_report(run, run / "report.html").read_text(encoding="utf-8"))
+    assert not page.stack
+    assert "not fit to optimise against" in page.text
+    for shown in ("length bias fail 0.30", "padding pass 0.05", "best-of-n gain unknown \u2014; within \u00b10.1"):
+        assert shown in page.text
+    assert "Human ceiling 0.72" in page.text
+    assert "Temperature" not in page.text  # not known, so left out
+    path = next(run.glob("reward-*")) / "eval.json"
+    rewrite(path, json.loads(path.read_text(encoding="utf-8")) | {"card": {"seven": [{}, 3], "slices": 1, "edits": []}})
+    write_report(run, run / "report.html")
+
+
 def test_null_results_leave_gaps_not_errors(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     path = next(run.glob("evaluate-*")) / "results.json"

@@ -126,7 +126,7 @@ def test_the_aggregations_are_those_of_the_functional_core(mode: str) -> None:
     batch = BATCH.replace(response_mask_BT=mask_BT)
     with torch.no_grad():
         out = actor_critic(torch.float64)(batch)
-    objective = PPO(vf_coef=0.0, aggregation=mode)
+    objective = PPO(vf_coef=0.0, loss_aggregation=mode)
     loss_BT, _ = ppo_clip(out.logp_BT, batch.old_logp_BT, batch.advantage_BT, low=0.2, high=0.2)
     got = float(objective(out, batch).loss / objective.denominator(batch))
     assert got == pytest.approx(float(aggregate(loss_BT, mask_BT, mode)), rel=1e-12)

@@ -39,6 +39,7 @@ from accord.models.build import (
 from accord.models.chat import stop_ids
 from accord.models.lora import merge_lora
 from accord.models.policy import CausalModel, ScoreModel, head_logits
+from accord.models.quantize import four_bits, is_quantized, merged_from_4bit
 from accord.models.state import load_state, pack_optimizer, save_state, unpack_optimizer
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "critic_from_causal",
     "critic_from_reward",
     "load_causal",
+    "load_classifier",
     "load_reward",
     "load_state",
     "load_tokenizer",
@@ -109,19 +111,21 @@ def load_tokenizer(path_or_id: str | Path, *, pad_token: str | None = None) -> P
     return tokenizer
 
 
-def load_causal(path_or_id: str | Path, dtype: str | torch.dtype = "float32") -> PreTrainedModel:
+def load_causal(
+    path_or_id: str | Path, dtype: str | torch.dtype = "float32", *, load_in_4bit: bool = False
+) -> PreTrainedModel:
     """Load a causal language model, dropout off.
 
     Args:
         path_or_id: a directory, or a name on the Hugging Face hub.
         dtype: type of the weights.
+        load_in_4bit: hold linear layers in 4 bits, on the first CUDA device when there is one; see `quantize`.
 
     Raises:
-        ModelError: there is no such model, its weights are pickled, damaged or incomplete, or its output
-        head does
+        ModelError: there is no such model, its weights are pickled, damaged or incomplete, or its output head does
             something this version does not know.
     """
-    model = _load(AutoModelForCausalLM, path_or_id, dtype)
+    model = _load(AutoModelForCausalLM, path_or_id, dtype, load_in_4bit=load_in_4bit)
     # With tied embeddings nothing would be missing, and the head of the classifier silently forgotten.
     made_as = [str(name) for name in getattr(model.config, "architectures", None) or ()]
     if made_as and all(name.endswith("Classification") for name in made_as):
@@ -132,6 +136,11 @@ def load_causal(path_or_id: str | Path, dtype: str | torch.dtype = "float32") ->
         )
     _check_head(model, str(path_or_id))
     return model
+
+
+def load_classifier(path_or_id: str | Path, dtype: str | torch.dtype = "float32") -> PreTrainedModel:
+    """Load a sequence classifier with any number of labels, dropout off; errors as for `load_causal`."""
+    return _load(AutoModelForSequenceClassification, path_or_id, dtype)
 
 
 def load_reward(path_or_id: str | Path, dtype: str | torch.dtype = "float32") -> ScoreModel:
@@ -198,7 +207,8 @@ def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, directory: 
     """
     hf: Any = model.hf if isinstance(model, CausalModel | ScoreModel) else model
     if isinstance(hf, PeftModel):
-        hf = merge_lora(copy.deepcopy(hf))
+        name = (model.adapter if isinstance(model, CausalModel) else None) or cast(str, hf.active_adapter)
+        hf = merged_from_4bit(hf, name) if is_quantized(hf) else merge_lora(copy.deepcopy(hf), name)
     if not isinstance(hf, PreTrainedModel):
         raise ModelError(f"{type(hf).__name__} cannot be saved as a transformers model")
     check_vocabulary(hf, tokenizer)
@@ -251,19 +261,25 @@ def model_card(
     return f"---\n{header}---\n\n# {title}\n\n{body.strip()}\n"
 
 
-def _load(auto: Any, path_or_id: str | Path, dtype: str | torch.dtype) -> PreTrainedModel:
+def _load(
+    auto: Any, path_or_id: str | Path, dtype: str | torch.dtype, *, load_in_4bit: bool = False
+) -> PreTrainedModel:
     where = str(path_or_id)
     if isinstance(dtype, str):
         if dtype not in _DTYPES:
             raise ModelError(f"unknown dtype {dtype!r}", fix=f"use one of {', '.join(_DTYPES)}")
         dtype = _DTYPES[dtype]
+    extra: dict[str, Any] = {}
+    if load_in_4bit:
+        extra["quantization_config"] = four_bits(dtype)
+        extra["device_map"] = {"": "cuda:0" if torch.cuda.is_available() else "cpu"}
     directory = _local(path_or_id)
     if directory is not None:
         _check_directory(directory)
     try:
         with _no_progress_bar():
             model, report = auto.from_pretrained(
-                where, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+                where, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **extra
             )
     except SafetensorError as error:
         raise ModelError(

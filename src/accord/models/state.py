@@ -31,9 +31,7 @@ def save_state(directory: Path | str, tensors: Mapping[str, Tensor], meta: Mappi
     path = Path(directory)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        # Cloned: safetensors refuses tensors that share memory, such as tied weights.
-        copies = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
-        save_file(copies, path / _TENSORS)
+        save_file(_apart(tensors), path / _TENSORS)
         (path / _META).write_text(json.dumps(dict(meta), indent=1) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise ArtifactError(
@@ -41,6 +39,21 @@ def save_state(directory: Path | str, tensors: Mapping[str, Tensor], meta: Mappi
         ) from error
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"the training state holds a value JSON cannot: {error}", where=str(path)) from error
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU; one that shares memory with an earlier one (tied weights) is copied: safetensors refuses.
+
+    All others are written from where they are, or a checkpoint would need the memory of the whole state again.
+    """
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        here = tensor.detach().cpu().contiguous()
+        place = here.untyped_storage().data_ptr()
+        found[name] = here.clone() if place in seen else here
+        seen.add(place)
+    return found
 
 
 def load_state(directory: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from accord.report.dotcharts import Bin, reliability
 from accord.report.forest import Row, forest
 from accord.report.formats import Estimate, estimate, finite, number, percent_interval
+from accord.report.reward_card import CardReport, read_card
 from accord.report.runfiles import Run, mapping, sequence
 
 _BASELINES = {
@@ -33,6 +34,7 @@ class RewardReport:
     diagram: Markup | None
     ece: str
     brier: str
+    card: CardReport | None = None
 
 
 def read_reward(run: Run) -> RewardReport | None:
@@ -56,6 +58,7 @@ def read_reward(run: Run) -> RewardReport | None:
         diagram=reliability(bins, title="Reliability of the reward model's probabilities"),
         ece=number(raw.get("ece")),
         brier=number(raw.get("brier")),
+        card=read_card(raw.get("card")),
     )
 
 

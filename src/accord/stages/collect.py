@@ -14,6 +14,7 @@ from accord.errors import ConfigError, DataError, Waiting
 from accord.pipeline import Context
 from accord.progress import track
 from accord.stages.configs import CollectConfig
+from accord.stages.datasets import load
 from accord.stats import raw_agreement
 from accord.types import Candidate, Completion, Preference, Prompt
 
@@ -31,14 +32,17 @@ def run(cfg: CollectConfig, ctx: Context) -> dict[str, Any]:
         preferences, extra = _from_people(cfg, ctx, pairs), {}
     write_records(preferences, ctx.work.path("judgements.jsonl"))
     rows = soft_labels(preferences) if cfg.aggregate == "soft" else preferences
-    write_records(rows, ctx.work.path("preferences.jsonl"))
+    earlier = load(ctx, "earlier", Preference) if cfg.earlier is not None else []
+    write_records([*earlier, *rows], ctx.work.path("preferences.jsonl"))
+    write_records(rows, ctx.work.path("new.jsonl"))
     by_annotator: dict[str, int] = {}
     for p in preferences:
         by_annotator[p.annotator] = by_annotator.get(p.annotator, 0) + 1
     agreement = raw_agreement(votes(preferences))
     return {
         "num": len(preferences),
-        "rows": len(rows),
+        "rows": len(earlier) + len(rows),
+        "earlier": len(earlier),
         "num_pairs": len(pairs),
         "num_annotators": len(by_annotator),
         "ties": sum(p.tie for p in preferences),

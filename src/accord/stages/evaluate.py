@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from accord import lab, rng
 from accord.engines.base import Sampling
-from accord.errors import ConfigError, RewardError
+from accord.errors import ConfigError, DataError, RewardError
 from accord.evals.judged import Judged, compare, model_summary, rates
 from accord.functional import kl
 from accord.functional.masks import masked_sum
@@ -19,13 +20,13 @@ from accord.models import chat
 from accord.models.build import score_stats
 from accord.models.checkpoint import load_reward, load_tokenizer, max_positions
 from accord.models.policy import CausalModel
-from accord.pipeline import LAB, Context
+from accord.pipeline import LAB, Context, Input
 from accord.progress import track
 from accord.rewards.learned import LearnedReward
 from accord.stages.configs import EvaluateConfig
 from accord.stages.datasets import load
 from accord.stages.policies import engine_for, load_frozen, with_room
-from accord.stages.training import device
+from accord.stages.training import device, prompt_key
 from accord.train.rollouts import rollout_batch
 from accord.types import Completion, Prompt, Rollout
 
@@ -45,7 +46,7 @@ def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
     )
     prompts = [p.prompt for p in fitting]
     prompts = prompts if cfg.num_prompts < 0 else prompts[: cfg.num_prompts]
-    judge = _judge_of(cfg, ctx, prompts)
+    judge = judge_of(cfg.judge, ctx, prompts)
     answers: dict[str, list[Completion]] = {}
     divergence: dict[str, float | None] = {}
     with track(ctx.work.stage, total=len(prompts) * len(models)) as bar:
@@ -54,6 +55,9 @@ def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
             answers[name], ids = _answer(cfg, ctx, policy, tokenizer, prompts, bar.update)
             comparable = tokenizer.get_vocab() == base_tokenizer.get_vocab()
             divergence[name] = _kl(policy, base, ids, answers[name], tokenizer.pad_token_id) if comparable else None
+    for name, source in ctx.many("answers").items():
+        answers[name] = given_answers(source, prompts)
+        divergence[name] = _kl_of_choice(source, models[cfg.baseline])
     judged = {name: judge(given) for name, given in answers.items()}
     lengths = {name: [len(c.token_ids) for c in given] for name, given in answers.items()}
     seed = rng.derive(ctx.run.seed, ctx.work.stage, "bootstrap")
@@ -62,7 +66,7 @@ def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
         "baseline": cfg.baseline,
         "sampling": {"temperature": cfg.temperature, "top_p": cfg.top_p, "top_k": cfg.top_k},
         "models": {
-            name: {**model_summary(judged[name], lengths[name], seed=seed), "kl": divergence[name]} for name in models
+            name: {**model_summary(judged[name], lengths[name], seed=seed), "kl": divergence[name]} for name in answers
         },
         "win_rates": [
             compare(
@@ -70,14 +74,14 @@ def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
                 (cfg.baseline, judged[cfg.baseline], lengths[cfg.baseline]),
                 seed=seed,
             )
-            for name in models
+            for name in answers
             if name != cfg.baseline
         ],
         "extra": {},
     }
     if cfg.judge.startswith(LAB):
         groups = [str(p.meta.get("family", "")) for p in prompts]
-        results["extra"]["rates"] = {name: rates(judged[name], groups) for name in models}
+        results["extra"]["rates"] = {name: rates(judged[name], groups) for name in answers}
         best = [lab.score(p, lab.best_reply(p)).utility for p in prompts]
         random = [lab.score(p, lab.random_reply(p, seed)).utility for p in prompts]
         results["extra"]["headroom"] = {"best": sum(best) / len(best), "random": sum(random) / len(random)}
@@ -89,7 +93,7 @@ def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
             f"length {row['length_a']:.1f} against {row['length_b']:.1f} tokens"
         )
     return {
-        **{f"utility_{name}": results["models"][name]["utility"]["value"] for name in models},
+        **{f"utility_{name}": results["models"][name]["utility"]["value"] for name in answers},
         **{f"win_rate_{row['a']}": row["win_rate"] for row in results["win_rates"]},
         "prompts": len(prompts),
     }
@@ -147,13 +151,57 @@ def _kl(
 _PLACE = Prompt.model_validate({"id": "", "messages": [{"role": "user", "content": "-"}]})
 
 
-def _judge_of(
-    cfg: EvaluateConfig, ctx: Context, prompts: Sequence[Prompt]
-) -> Callable[[Sequence[Completion]], list[Judged]]:
-    """The judge as a function of the answers to `prompts`; loaded first, so that a wrong one costs no generation."""
-    if cfg.judge.startswith(LAB):
+def given_answers(source: Input, prompts: Sequence[Prompt]) -> list[Completion]:
+    """Replies that were chosen before, in the order of `prompts`.
+
+    Raises:
+        DataError: the file is not that of a `best_of_n` stage, or has no answer to one of the prompts.
+    """
+    path = Path(source.location)
+    found: dict[str, Completion] = {}
+    try:
+        for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n"):
+            row = json.loads(line)
+            found[prompt_key(Prompt.model_validate(row["prompt"]))] = Completion.model_validate(row["candidates"][0])
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(
+            f"no answers can be read: {' '.join(str(error).split())[:200]}",
+            where=str(path),
+            fix="name a best_of_n stage, or its best.jsonl",
+        ) from error
+    missing = [p for p in prompts if prompt_key(p) not in found]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(prompts)} prompts are not answered by '{source.ref}', first: {missing[0].id}",
+            where=str(path),
+            fix="give that stage the prompts of the evaluation",
+        )
+    return [found[prompt_key(p)] for p in prompts]
+
+
+def _kl_of_choice(source: Input, baseline: Input) -> float | None:
+    """Upper bound of the KL of best-of-n to the baseline, when it is the baseline's replies that were chosen from."""
+    manifest = source.artifact.manifest if source.artifact else None
+    drawn_from = manifest.inputs.get("model_name_or_path") if manifest else None
+    if manifest is None or drawn_from is None or drawn_from.fingerprint != baseline.fingerprint:
+        return None
+    return manifest.metrics.get("kl")
+
+
+def judge_of(name: str, ctx: Context, prompts: Sequence[Prompt]) -> Callable[[Sequence[Completion]], list[Judged]]:
+    """The judge as a function of the answers to `prompts`; loaded first, so that a wrong one costs no generation.
+
+    Args:
+        name: what the config field `judge` says.
+        ctx: the running stage, with the input `judge`.
+        prompts: what is answered.
+
+    Raises:
+        ConfigError: the lab is asked about prompts that are not its own.
+    """
+    if name.startswith(LAB):
         if not all(lab.is_lab(p) for p in prompts):
-            raise ConfigError(f"{cfg.judge} knows the truth about lab prompts only", fix="name a reward model as judge")
+            raise ConfigError(f"{name} knows the truth about lab prompts only", fix="name a reward model as judge")
 
         def gold(answers: Sequence[Completion]) -> list[Judged]:
             golds = [lab.score(p, c.text) for p, c in zip(prompts, answers, strict=True)]
@@ -168,11 +216,9 @@ def _judge_of(
 
     def learned(answers: Sequence[Completion]) -> list[Judged]:
         # Text, not ids: the judged models may have other tokenizers than the judge.
-        sequences = [
-            [*chat.encode_prompt(tokenizer, p.messages), *chat.encode_completion(tokenizer, c.text)]
-            for p, c in zip(prompts, answers, strict=True)
-        ]
-        scores = reward.score_ids(sequences)
+        replies = [chat.encode_completion(tokenizer, c.text) for c in answers]
+        sequences = [[*chat.encode_prompt(tokenizer, p.messages), *r] for p, r in zip(prompts, replies, strict=True)]
+        scores = reward.score_ids(sequences, [len(r) for r in replies])
         bad = sum(not math.isfinite(s) for s in scores)
         if bad:
             raise RewardError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,12 +14,13 @@ from accord.batch import Batch, Forward
 from accord.engines.native import NativeEngine
 from accord.errors import DataError, ModelError
 from accord.models import chat
+from accord.models.adapters import save_adapter
 from accord.models.build import copy_frozen
-from accord.models.checkpoint import check_vocabulary, load_causal, load_tokenizer, max_positions
+from accord.models.checkpoint import check_vocabulary, load_causal, load_tokenizer, max_positions, save_model
 from accord.models.lora import adapters_off, add_lora
 from accord.models.policy import CausalModel
 from accord.pipeline import Context
-from accord.stages.configs import DPOConfig, PPOConfig, SFTConfig
+from accord.stages.configs import OfflineConfig, OnPolicyConfig, Quantized, Selecting, SFTConfig
 from accord.stages.training import DTYPES, check_length, device
 from accord.train.rollouts import EncodedPrompt
 from accord.types import Prompt
@@ -31,6 +33,8 @@ class Loaded:
     policy: CausalModel
     tokenizer: Any
     uses_lora: bool
+    location: str = ""
+    """Where the base came from."""
 
     @property
     def pad_id(self) -> int:
@@ -51,23 +55,32 @@ class Loaded:
 
         return forward
 
+    def save(self, directory: Path, card: str) -> None:
+        """Write the policy as `save_model` does, and its adapter in peft's layout into `adapter`."""
+        save_model(self.policy, self.tokenizer, directory, card)
+        if self.uses_lora:
+            save_adapter(self.policy, directory / "adapter", base=self.location)
+
     def engine(self, max_batch: int) -> NativeEngine:
         """An engine that samples from the policy's own weights."""
         return engine_for(self.policy, self.tokenizer, max_batch)
 
 
-def load_policy(location: str, cfg: SFTConfig | PPOConfig | DPOConfig, pad_token: str | None, where: str) -> Loaded:
+def load_policy(
+    location: str, cfg: SFTConfig | OnPolicyConfig | OfflineConfig | Selecting, pad_token: str | None, where: str
+) -> Loaded:
     """Load a policy and its tokenizer as `cfg` wants them, and check that they fit together.
 
     Raises:
         ModelError: the model, tokenizer or chat template cannot be used.
         ConfigError: max_length is larger than the model's context.
     """
-    hf, tokenizer = load_pair(location, DTYPES[cfg.dtype], pad_token)
+    four_bits = isinstance(cfg, Quantized) and cfg.load_in_4bit
+    hf, tokenizer = load_pair(location, DTYPES[cfg.dtype], pad_token, load_in_4bit=four_bits)
     check_length(cfg.max_length, max_positions(hf), where)
     if cfg.use_peft:
         hf = add_lora(hf, r=cfg.lora_r, alpha=cfg.lora_alpha, targets=cfg.lora_target_modules)
-    return Loaded(CausalModel(hf), tokenizer, cfg.use_peft)
+    return Loaded(CausalModel(hf), tokenizer, cfg.use_peft, location)
 
 
 def load_frozen(location: str) -> tuple[CausalModel, Any]:
@@ -108,14 +121,16 @@ def with_room(
     return kept
 
 
-def load_pair(location: str, dtype: torch.dtype, pad_token: str | None = None) -> tuple[Any, Any]:
+def load_pair(
+    location: str, dtype: torch.dtype, pad_token: str | None = None, *, load_in_4bit: bool = False
+) -> tuple[Any, Any]:
     """Load a causal model and its tokenizer onto the device, and refuse them when they do not fit each other.
 
     Raises:
         ModelError: the model, tokenizer or chat template cannot be used, or their vocabularies differ.
     """
     tokenizer = load_tokenizer(location, pad_token=pad_token)
-    hf = load_causal(location, dtype=dtype)
+    hf = load_causal(location, dtype=dtype, load_in_4bit=load_in_4bit)
     try:
         check_vocabulary(hf, tokenizer)
         chat.check_template(tokenizer, hf.generation_config)
@@ -123,7 +138,7 @@ def load_pair(location: str, dtype: torch.dtype, pad_token: str | None = None) -
         where = location if error.where is None else f"{location}: {error.where}"
         raise ModelError(error.what, where=where, fix=error.fix) from error
     moved: Any = hf
-    return moved.to(device()), tokenizer
+    return (hf if load_in_4bit else moved.to(device())), tokenizer  # 4 bits were loaded to where they work
 
 
 def engine_for(policy: CausalModel, tokenizer: Any, max_batch: int) -> NativeEngine:

@@ -3,97 +3,214 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
-from accord import lab, rng
+from accord import rng
+from accord.batch import Batch, Forward
 from accord.errors import DataError
-from accord.evals.preferences import LabelledPair, accuracy, bag_of_words, labelled, longer_wins, report
+from accord.evals.report_card import summary
+from accord.functional.ranking_losses import log_tie_parameter
+from accord.models.adapters import save_adapter
 from accord.models.build import reward_from_causal, set_score_stats
+from accord.models.calibration import Calibration, set_calibration
 from accord.models.checkpoint import max_positions, save_model
 from accord.models.lora import add_lora
 from accord.models.policy import ScoreModel
+from accord.models.ties import TiedScores
 from accord.pipeline import Context
 from accord.rewards.learned import LearnedReward
 from accord.stages.cards import model_card
 from accord.stages.configs import RewardConfig
 from accord.stages.datasets import check_usable, load, write_dropped
 from accord.stages.policies import load_pair
+from accord.stages.reward_measure import Measured, fit_length, measure
 from accord.stages.training import DTYPES, check_length, device, hold_out, prompt_key, steps_for, train
-from accord.train.examples import Encoded, Example, from_preferences
-from accord.train.objectives import BradleyTerry
+from accord.train.examples import Encoded, Example, from_preferences, from_rankings
+from accord.train.loop import Objective
+from accord.train.objectives import BradleyTerry, Ranking, Ties
 from accord.train.sources import Offline
 from accord.types import Preference
 
+METHODS = {
+    "bradley_terry": "Bradley-Terry on preference pairs (2009.01325)",
+    "rao_kupper": "Rao-Kupper on preference pairs with ties (10.1080/01621459.1967.10482901)",
+    "davidson": "Davidson on preference pairs with ties (10.1080/01621459.1970.10481082)",
+    "plackett_luce": "Plackett-Luce on rankings",
+    "all_pairs": "Bradley-Terry on all pairs of each ranking (2203.02155)",
+    "best_of_k": "softmax over the replies of a prompt (1909.08593)",
+}
+
+
+@dataclass(frozen=True)
+class Built:
+    """What is trained: the reward model, and what goes around it for its loss."""
+
+    model: ScoreModel
+    """Gives the score that is saved, normalised and measured."""
+    module: nn.Module
+    """Everything that is trained and checkpointed."""
+    forward: Callable[[Batch], Forward]
+    objective: Objective
+    learning_rates: Mapping[str, float] = field(default_factory=dict[str, float])
+    """By prefix of the parameter's name, where it differs from cfg.learning_rate."""
+
 
 def run(cfg: RewardConfig, ctx: Context) -> dict[str, Any]:
-    """Train on pairs, measure on held-out prompts, and store the scale of the scores."""
-    records = load(ctx, "dataset", Preference, max_bad_rows=cfg.max_bad_rows)
-    if cfg.eval_dataset is not None:
-        kept, held_out = records, load(ctx, "eval_dataset", Preference, max_bad_rows=cfg.max_bad_rows)
-    else:
-        kept, held_out = hold_out(records, prompt_key, cfg.eval_fraction, ctx.run.seed)
+    """Train on judgements, measure on held-out prompts, and store the scale of the scores."""
+    kept, held_out = _records(cfg, ctx)
     location = ctx.inputs["model_name_or_path"].location
     hf, tokenizer = load_pair(location, DTYPES[cfg.dtype], cfg.pad_token)
-    check_length(cfg.max_length, max_positions(hf), f"{ctx.work.stage}.max_length")
-    model = reward_from_causal(hf, seed=rng.derive(ctx.run.seed, ctx.work.stage, "init"))
-    del hf  # the reward model is a copy
-    _freeze(model, cfg.freeze_layers)
-    if cfg.use_peft:
-        model = ScoreModel(add_lora(model.inner, r=cfg.lora_r, alpha=cfg.lora_alpha, targets=cfg.lora_target_modules))
-        model.head.requires_grad_(True)  # drawn at random: it has to be learnt, and it is as small as one row
-    model.to(device())
-
-    def encode(records: Sequence[Preference]) -> Encoded:
-        return from_preferences(
-            records, tokenizer, max_length=cfg.max_length, overlong=cfg.overlong, use_margin=cfg.use_margin
-        )
-
-    encoded = encode(kept)
+    positions = max_positions(hf)
+    check_length(cfg.max_length, positions, f"{ctx.work.stage}.max_length")
+    encoded = _encode(cfg, kept, tokenizer)
     ctx.say(f"  {encoded.describe()}; {len(held_out)} preferences held out")
     write_dropped(ctx.work.path("dropped.tsv"), encoded.dropped)
     check_usable(encoded, cfg.max_length)
-    source = Offline(
-        encoded.examples,
-        batch_size=cfg.train_batch_size,
-        pad_id=tokenizer.pad_token_id,
-        seed=rng.derive(ctx.run.seed, ctx.work.stage, "data"),
-    )
+    built = build(cfg, ctx, hf, encoded.examples)
+    del hf  # the reward model is a copy
     metrics = train(
         ctx,
         cfg,
-        module=model,
-        forward=model,
-        source=source,
-        objective=BradleyTerry(center=cfg.center_rewards_coefficient),
+        module=built.module,
+        forward=built.forward,
+        source=Offline(
+            encoded.examples,
+            batch_size=cfg.train_batch_size,
+            pad_id=tokenizer.pad_token_id,
+            seed=rng.derive(ctx.run.seed, ctx.work.stage, "data"),
+        ),
+        objective=built.objective,
         steps=steps_for(cfg, len(encoded.examples)),
         show=("loss", "accuracy"),
+        learning_rates=built.learning_rates,
     )
-    model.requires_grad_(False)
-    raw = LearnedReward(model, pad_id=tokenizer.pad_token_id)
-    reference = raw.score_ids([row.ids for e in encoded.examples[:2000] for row in e.rows])
-    mean, std = float(torch.tensor(reference).mean()), float(torch.tensor(reference).std(unbiased=False))
-    if std == 0:
-        raise DataError(
-            "the reward model gives every reply the same score: it has learnt nothing from these labels",
-            fix="train longer or with a higher learning_rate, and check that the replies differ",
-        )
-    result = _measure(encoded.examples, encode(held_out).examples, raw, ctx)
+    built.module.requires_grad_(False)
+
+    def pairs(records: Sequence[Preference]) -> tuple[Example, ...]:
+        return from_preferences(records, tokenizer, max_length=cfg.max_length, overlong=cfg.overlong).examples
+
+    raw = LearnedReward(built.model, pad_id=tokenizer.pad_token_id, length=None)
+    if cfg.length_calibration:
+        raw.length = fit_length(raw, pairs(held_out))
+        if raw.length is None:
+            raise DataError(
+                "length_calibration finds no two held-out replies of different lengths to one prompt",
+                fix="hold out more (eval_fraction, eval_dataset), or switch length_calibration off",
+            )
+    mean, std = _scale(raw, encoded.examples)
+    set_score_stats(built.model, mean, std)
+    seen = [e for e in encoded.examples if e.origin is not None]
+    seen += pairs([p for p in kept if len(p.candidates) > 2])  # rankings, trained on as a whole
+    result = measure(ctx, Measured(raw, std, tokenizer, positions, pairs), kept, seen, held_out)
     ctx.work.path("eval.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
-    set_score_stats(model, mean, std)
+    for line in summary(result["card"]):
+        ctx.say(f"  {line}")
+    found = Calibration(
+        temperature=result["card"]["temperature"],
+        length_slope=None if raw.length is None else raw.length.slope,
+        length_mean=None if raw.length is None else raw.length.mean,
+        tie_model=cfg.loss_type if isinstance(built.module, TiedScores) else None,
+        tie_parameter=float(built.module.log_tie.detach().exp()) if isinstance(built.module, TiedScores) else None,
+    )
+    set_calibration(built.model, found)
     metrics |= {
         "pairs": len(encoded.examples),
         "left_out": len(encoded.dropped),
         "score_mean": mean,
         "score_std": std,
+        "fit_to_optimise": result["card"]["verdict"],
     }
     metrics |= {name: result[name]["value"] for name in ("accuracy", "gold_accuracy") if result.get(name)}
-    card = model_card("reward model", ctx, method="Bradley-Terry on preference pairs (2009.01325)", metrics=metrics)
-    save_model(model, tokenizer, ctx.work.path("model"), card)
+    if found.tie_parameter is not None:
+        metrics["tie_parameter"] = found.tie_parameter
+    card = model_card("reward model", ctx, method=METHODS[cfg.loss_type], metrics=metrics)
+    save_model(built.model, tokenizer, ctx.work.path("model"), card)
+    if cfg.use_peft:
+        save_adapter(built.model, ctx.work.path("model") / "adapter", base=location)
     return metrics
+
+
+def build(cfg: RewardConfig, ctx: Context, hf: Any, examples: Sequence[Example]) -> Built:
+    """Make the model from a language model, and choose the loss.
+
+    Args:
+        cfg: the stage's section.
+        ctx: the running stage.
+        hf: causal language model; it is copied.
+        examples: training data, for the start of a tie parameter.
+    """
+    model = reward_from_causal(hf, seed=rng.derive(ctx.run.seed, ctx.work.stage, "init"))
+    _freeze(model, cfg.freeze_layers)
+    if cfg.use_peft:
+        model = ScoreModel(add_lora(model.inner, r=cfg.lora_r, alpha=cfg.lora_alpha, targets=cfg.lora_target_modules))
+        model.head.requires_grad_(True)  # drawn at random: it has to be learnt, and it is as small as one row
+    center = cfg.center_rewards_coefficient
+    if cfg.loss_type in ("rao_kupper", "davidson"):
+        log_tie = _first_log_tie(cfg, examples)
+        tied = TiedScores(model, cfg.loss_type, log_tie, learnt=cfg.tie_parameter is None).to(device())
+        rates = {} if cfg.tie_parameter is not None else {"tie": cfg.tie_learning_rate}
+        return Built(model, tied, tied, Ties(cfg.loss_type, center=center), rates)
+    model.to(device())
+    if cfg.loss_type in ("plackett_luce", "best_of_k"):
+        return Built(model, model, model, Ranking(cfg.loss_type, center=center))
+    pairs = BradleyTerry(center=center, label_smoothing=cfg.label_smoothing, mean=cfg.all_pairs_mean)
+    return Built(model, model, model, pairs)
+
+
+def _records(cfg: RewardConfig, ctx: Context) -> tuple[list[Preference], list[Preference]]:
+    """(to train on, held out)."""
+    records = load(ctx, "dataset", Preference, max_bad_rows=cfg.max_bad_rows)
+    if cfg.eval_dataset is not None:
+        return records, load(ctx, "eval_dataset", Preference, max_bad_rows=cfg.max_bad_rows)
+    return hold_out(records, prompt_key, cfg.eval_fraction, ctx.run.seed)
+
+
+def _encode(cfg: RewardConfig, records: Sequence[Preference], tokenizer: Any) -> Encoded:
+    """Pairs and rankings as the loss takes them."""
+    ties = "tie" if cfg.loss_type in ("rao_kupper", "davidson") else "pull"
+    return from_rankings(
+        records,
+        tokenizer,
+        max_length=cfg.max_length,
+        overlong=cfg.overlong,
+        use_margin=cfg.use_margin,
+        ties="drop" if cfg.loss_type in ("plackett_luce", "best_of_k") else ties,
+    )
+
+
+def _first_log_tie(cfg: RewardConfig, examples: Sequence[Example]) -> float:
+    """Log of the fixed parameter, or of that at which equal replies tie as often as pairs do in the data."""
+    if cfg.tie_parameter is not None:
+        return math.log(cfg.tie_parameter)
+    tied = pairs = 0
+    for rank in (e.rank or tuple(range(len(e.rows))) for e in examples):
+        pairs += math.comb(len(rank), 2)
+        tied += sum(math.comb(rank.count(place), 2) for place in set(rank))
+    if tied == 0:
+        raise DataError(
+            f"no pair of the data is a tie, so the tie parameter of {cfg.loss_type} cannot be learnt",
+            fix="use loss_type: bradley_terry, or give tie_parameter",
+        )
+    return log_tie_parameter(cfg.loss_type, min(tied / pairs, 0.9))
+
+
+def _scale(raw: LearnedReward, examples: Sequence[Example]) -> tuple[float, float]:
+    """Mean and population deviation of the scores of training replies."""
+    rows = [row for e in examples[:2000] for row in e.rows]
+    scores = torch.tensor(raw.score_ids([row.ids for row in rows], [sum(row.mask) for row in rows]))
+    mean, std = float(scores.mean()), float(scores.std(unbiased=False))
+    if std == 0:
+        raise DataError(
+            "the reward model gives every reply the same score: it has learnt nothing from these labels",
+            fix="train longer or with a higher learning_rate, and check that the replies differ",
+        )
+    return mean, std
 
 
 def _freeze(model: ScoreModel, layers: int) -> None:
@@ -104,49 +221,3 @@ def _freeze(model: ScoreModel, layers: int) -> None:
     trunk.get_input_embeddings().requires_grad_(False)
     for block in trunk.layers[:layers]:
         block.requires_grad_(False)
-
-
-def _measure(train: Sequence[Example], test: Sequence[Example], raw: LearnedReward, ctx: Context) -> dict[str, Any]:
-    """Report card on held-out pairs, beside two baselines and, in the lab, the true order."""
-    seed = rng.derive(ctx.run.seed, ctx.work.stage, "bootstrap")
-    pairs = [_labelled(e) for e in test]
-    deltas = _deltas(raw, test)
-    if test:
-        result = report(deltas, pairs, seed=seed)
-    else:  # eval_fraction 0, or so few prompts that none was drawn: said, not invented
-        ctx.say("  no preference is held out: accuracy and calibration are not measured")
-        unknown = dict.fromkeys(("ece", "brier", "nll"))
-        result = {"accuracy": accuracy([], []), **unknown, "reliability": [], "slices": {}}
-    result["train_accuracy"] = accuracy(_deltas(raw, train[:1000]), [_labelled(e) for e in train[:1000]], seed=seed)
-    result["baselines"] = {
-        "longer": accuracy(longer_wins(pairs), pairs, seed=seed),
-        "bag_of_words": accuracy(bag_of_words([_labelled(e) for e in train])(pairs), pairs, seed=seed),
-    }
-    gold = [_true_order(e) for e in test]
-    result["gold_accuracy"] = None
-    if all(g is not None for g in gold):
-        truth = [replace(p, target=g) for p, g in zip(pairs, gold, strict=True) if g is not None]
-        result["gold_accuracy"] = accuracy(deltas, truth, seed=seed)
-        result["label_gold_agreement"] = accuracy([p.target - 0.5 for p in pairs], truth, seed=seed)
-        result["baselines"]["longer_gold"] = accuracy(longer_wins(pairs), truth, seed=seed)
-    return result
-
-
-def _labelled(example: Example) -> LabelledPair:
-    assert example.origin is not None
-    return labelled(*example.origin, example.target)
-
-
-def _deltas(raw: LearnedReward, examples: Sequence[Example]) -> list[float]:
-    scores = raw.score_ids([row.ids for e in examples for row in e.rows])
-    return [scores[2 * i] - scores[2 * i + 1] for i in range(len(examples))]
-
-
-def _true_order(example: Example) -> float | None:
-    """1 when the first reply is truly better, 0 when worse, 0.5 for a true tie, None outside the lab."""
-    assert example.origin is not None
-    preference, better, worse = example.origin
-    if not lab.is_lab(preference.prompt):
-        return None
-    first, second = (lab.score(preference.prompt, preference.candidates[i].text).utility for i in (better, worse))
-    return 0.5 if first == second else float(first > second)

@@ -19,8 +19,7 @@ from accord.types import Completion, Prompt
 
 def run(cfg: SampleConfig, ctx: Context) -> dict[str, Any]:
     """Draw `num_generations` replies a prompt, over the models in turn."""
-    prompts = load(ctx, "prompts", Prompt)
-    prompts = prompts if cfg.num_prompts < 0 else prompts[: cfg.num_prompts]
+    prompts = _chosen(load(ctx, "prompts", Prompt), cfg, ctx)
     replies: list[list[Completion]] = [[] for _ in prompts]
     models = ctx.many("models")
     shares = _shares(cfg.num_generations, list(models))
@@ -48,6 +47,18 @@ def run(cfg: SampleConfig, ctx: Context) -> dict[str, Any]:
                 bar.update(len(made))
             engine.close()
     return _write(cfg, ctx, prompts, replies)
+
+
+def _chosen(prompts: list[Prompt], cfg: SampleConfig, ctx: Context) -> list[Prompt]:
+    """`num_prompts` prompts after the first `skip_prompts`."""
+    left = prompts[cfg.skip_prompts :]
+    if not left:
+        raise DataError(
+            f"{cfg.skip_prompts} prompts are skipped and there are {len(prompts)}",
+            where=f"{ctx.work.stage}.skip_prompts",
+            fix="give more prompts, lower num_prompts, or use the same prompts every round (rounds.prompts: same)",
+        )
+    return left if cfg.num_prompts < 0 else left[: cfg.num_prompts]
 
 
 def _shares(num: int, names: list[str]) -> dict[str, int]:

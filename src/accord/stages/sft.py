@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from accord import rng
-from accord.models.checkpoint import save_model
+from accord.models.packing import check_packing
 from accord.pipeline import Context
 from accord.stages.cards import model_card
 from accord.stages.configs import SFTConfig
@@ -28,6 +28,8 @@ def run(cfg: SFTConfig, ctx: Context) -> dict[str, Any]:
     location = ctx.inputs["model_name_or_path"].location
     loaded = load_policy(location, cfg, cfg.pad_token, "sft.max_length")
     policy, tokenizer = loaded.policy, loaded.tokenizer
+    if cfg.packing:
+        check_packing(policy)
     kept, held_out = hold_out(records, _question, cfg.eval_fraction, ctx.run.seed)
     encode = {"max_length": cfg.max_length, "overlong": cfg.overlong, "train_on": cfg.train_on}
     encoded = from_demonstrations(kept, tokenizer, **encode)
@@ -46,6 +48,7 @@ def run(cfg: SFTConfig, ctx: Context) -> dict[str, Any]:
         batch_size=cfg.train_batch_size,
         pad_id=loaded.pad_id,
         seed=rng.derive(ctx.run.seed, ctx.work.stage, "data"),
+        packing=cfg.max_length if cfg.packing else None,
     )
     steps = steps_for(cfg, len(encoded.examples))
     metrics = train(
@@ -61,5 +64,5 @@ def run(cfg: SFTConfig, ctx: Context) -> dict[str, Any]:
     )
     metrics |= {"demonstrations": len(encoded.examples), "left_out": len(encoded.dropped)}
     card = model_card("fine-tuned model", ctx, method="supervised fine-tuning on demonstrations", metrics=metrics)
-    save_model(policy, tokenizer, ctx.work.path("model"), card)
+    loaded.save(ctx.work.path("model"), card)
     return metrics

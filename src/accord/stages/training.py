@@ -12,6 +12,8 @@ from torch import nn
 from accord import rng
 from accord.batch import Batch, Forward, Mean
 from accord.errors import ConfigError, DataError
+from accord.models.policy import CausalModel, ScoreModel, ValueModel
+from accord.models.recompute import recompute_activations
 from accord.pipeline import Context
 from accord.progress import track
 from accord.stages.configs import Fitted, Training
@@ -51,6 +53,7 @@ def train(  # noqa: PLR0913
     eval_every: int = 0,
     guards: Sequence[Hook] = (),
     learning_rates: Mapping[str, float] | None = None,
+    carried: Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, Any]:
     """Train to `steps`, resuming where a killed attempt was, and return the final numbers.
 
@@ -67,7 +70,12 @@ def train(  # noqa: PLR0913
         eval_every: steps between evaluations; 0 = only at the start and the end.
         guards: further hooks, run after logging and before the checkpoint.
         learning_rates: base rate by parameter-name prefix, where it differs from cfg.learning_rate.
+        carried: further tensors of the checkpoint, which a guard changes in place (a reference that moves).
     """
+    if cfg.gradient_checkpointing:
+        for part in module.modules():
+            if isinstance(part, CausalModel | ScoreModel | ValueModel):
+                recompute_activations(part.hf)
     optimizer = adamw(
         module,
         learning_rate=cfg.learning_rate,
@@ -83,6 +91,7 @@ def train(  # noqa: PLR0913
         schedule=schedule(cfg.lr_scheduler_type, steps=steps, warmup_steps=round(cfg.warmup_ratio * steps)),
         token_budget=cfg.token_budget,
         max_grad_norm=cfg.max_grad_norm,
+        carried=dict(carried or {}),
     )
     with Tracker(ctx.work.dir, tensorboard=True) as tracker:
         skipped: list[str] = []
@@ -166,7 +175,7 @@ def mean_terms(
     where = device()
     sums: dict[str, Mean] = {}
     for batch in batches:
-        for micro in prepared(objective, batch, forward, token_budget).split(token_budget):
+        for micro in prepared(objective, batch.to(where), forward, token_budget).split(token_budget):
             on_device = micro.to(where)
             terms = objective(forward(on_device), on_device)
             found = {**terms.metrics, "loss": Mean(terms.loss, objective.denominator(on_device))}

@@ -6,8 +6,8 @@ One rule for every stage: a reply is its own tokens plus the stop token, appende
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -28,11 +28,13 @@ class Row:
     mask: tuple[bool, ...]
     ref_logp: Tensor | None = None
     """Reference log-probabilities [T] once computed."""
+    columns: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
+    """Further fields of the batch by name: ``_BK`` K numbers, ``_BT`` one number a token."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """The unit that is shuffled and weighed: one row, or the chosen and the rejected row of a pair."""
+    """The unit that is shuffled and weighed: one row, the chosen and the rejected row of a pair, or a ranking."""
 
     id: str
     rows: tuple[Row, ...]
@@ -42,6 +44,8 @@ class Example:
     weight: float = 1.0
     origin: tuple[Preference, int, int] | None = None
     """Of a pair: the preference and the indices of the better and the worse reply."""
+    rank: tuple[int, ...] | None = None
+    """Place of each row, 0 = best, equal = a tie; None = rows are in order of preference."""
 
 
 @dataclass(frozen=True)
@@ -236,14 +240,104 @@ def from_preferences(
     return Encoded(tuple(examples), tuple(dropped), truncated)
 
 
+def from_rankings(
+    preferences: Iterable[Preference],
+    tokenizer: Any,
+    *,
+    max_length: int,
+    overlong: Overlong,
+    use_margin: bool = False,
+    ties: Literal["pull", "tie", "drop"] = "pull",
+) -> Encoded:
+    """Encode judgements of two replies as pairs and those of more as one example of K rows, best first.
+
+    Each reply is one row and is scored once, however many others it is compared with. A ranking is kept or left out as
+    a whole. A reply that occurs twice is kept at its best place.
+
+    Args:
+        preferences: judgements; those of two replies are treated as by `from_preferences`.
+        tokenizer: with a chat template.
+        max_length: largest allowed number of tokens a row.
+        overlong: see `fit_row`; "truncate_prompt" cuts the same tokens off all rows.
+        use_margin: the preference's strength is the margin of its pairs, except of ties.
+        ties: what a tie of two becomes: "pull" a pair with target 0.5, "tie" the same with equal ranks (a model of
+            ties), "drop" nothing. With "tie" a choice of one of more than two is left out, because the others would
+            pass for ties; with "drop" a soft label is refused.
+
+    Raises:
+        DataError: a row is too long and `overlong` is "error", or a soft label where none can be used.
+    """
+    examples: list[Example] = []
+    dropped: list[tuple[str, str]] = []
+    truncated = 0
+    for record in preferences:
+        if ties == "drop" and record.soft is not None:
+            raise DataError(
+                "a soft label is a probability, and this loss takes an order of replies",
+                where=f"preference {record.id}",
+                fix="use loss_type bradley_terry or all_pairs, or judgements that are not aggregated",
+            )
+        if len(record.candidates) == 2:
+            pairs = from_preferences(
+                [record], tokenizer, max_length=max_length, overlong=overlong, use_margin=use_margin
+            )
+            truncated += pairs.truncated
+            dropped += pairs.dropped
+            tied = record.soft is None and any(e.target == 0.5 for e in pairs.examples)
+            if tied and ties == "drop":
+                dropped.append((record.id, "a tie of two: no order"))
+            elif tied and ties == "tie":
+                examples += [replace(e, rank=(0, 0)) for e in pairs.examples]
+            else:
+                examples += pairs.examples
+            continue
+        places, reason = _places(record, choice_only_is_enough=ties != "tie")
+        if reason:
+            dropped.append((record.id, reason))
+            continue
+        prompt = chat.encode_prompt(tokenizer, record.prompt.messages)
+        kept: dict[tuple[int, ...], int] = {}
+        for index in sorted(range(len(places)), key=lambda i: (places[i], i)):
+            kept.setdefault(tuple(chat.encode_completion(tokenizer, record.candidates[index].text)), places[index])
+        where = f"preference {record.id}"
+        rows, short = _fit_pair(prompt, tuple(kept), max_length, overlong, where)
+        rank = tuple(kept.values())
+        if len(rows) < len(kept):
+            dropped.append((record.id, f"a reply is longer than max_length {max_length}"))
+        elif len({row.ids for row in rows}) < len(rows):
+            dropped.append((record.id, f"two replies are the same within max_length {max_length}"))
+        elif len(set(rank)) < 2:
+            dropped.append((record.id, "the replies that differ are not ordered"))
+        else:
+            truncated += short
+            examples.append(Example(record.id, rows, None, record.strength if use_margin else None, rank=rank))
+    return Encoded(tuple(examples), tuple(dropped), truncated)
+
+
+def _places(record: Preference, *, choice_only_is_enough: bool) -> tuple[list[int], str]:
+    """Place of each of more than two replies, 0 = best; or why they have none."""
+    places = [1] * len(record.candidates)
+    if record.choice is not None:
+        if not choice_only_is_enough:
+            return [], "a choice of one of more than two does not say which of the others tie"
+        places[record.choice] = 0
+        return places, ""
+    if record.ranking is None or len(record.ranking) == 1:
+        return [], "both bad or a tie of more than two: no order"
+    for place, group in enumerate(record.ranking):
+        for index in group:
+            places[index] = place
+    return places, ""
+
+
 def _fit_pair(
     prompt: Sequence[int],
-    replies: tuple[Sequence[int], Sequence[int]],
+    replies: tuple[Sequence[int], ...],
     max_length: int,
     overlong: Overlong,
     where: str,
 ) -> tuple[tuple[Row, ...], bool]:
-    """The rows of a pair that fit, and whether one was shortened."""
+    """The rows of a pair or ranking that fit, and whether one was shortened."""
     excess = len(prompt) + max(map(len, replies)) - max_length
     shortened = False
     if overlong == "truncate_prompt" and 0 < excess < len(prompt):

@@ -92,6 +92,8 @@ class Learner:
     """Gradients are scaled down to this global L2 norm; 0 switches clipping off."""
     step: int = 0
     """Optimiser steps done."""
+    carried: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """Tensors beside the trained ones that belong to the state and are changed in place (a reference that moves)."""
     memory: dict[str, Any] = field(default_factory=dict[str, Any])
     """JSON-able things that hooks remember from step to step; part of the state, so a resumed run remembers them."""
 
@@ -115,6 +117,7 @@ class Learner:
             for parameter in group["params"]:
                 for key, value in self.optimizer.state.get(parameter, {}).items():
                     tensors[f"optimizer.{names[id(parameter)]}.{key}"] = torch.as_tensor(value).detach()
+        tensors |= {f"carried.{name}": tensor.detach() for name, tensor in self.carried.items()}
         return tensors, {"step": self.step, "memory": self.memory}
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -125,10 +128,12 @@ class Learner:
         """
         trainable = self.trainable()
         saved = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
-        unfit = set(saved) ^ set(trainable)
-        for name in set(saved) & set(trainable):
-            if (saved[name].shape, saved[name].dtype) != (trainable[name].shape, trainable[name].dtype):
-                unfit.add(name)
+        kept = {k.removeprefix("carried."): v for k, v in tensors.items() if k.startswith("carried.")}
+        unfit = (set(saved) ^ set(trainable)) | (set(kept) ^ set(self.carried))
+        for found, own in ((saved, trainable), (kept, self.carried)):
+            for name in set(found) & set(own):
+                if (found[name].shape, found[name].dtype) != (own[name].shape, own[name].dtype):
+                    unfit.add(name)
         if unfit:
             raise TrainingError(
                 f"the checkpoint does not fit the model: parameter '{min(unfit)}' and {len(unfit) - 1} more",
@@ -146,6 +151,8 @@ class Learner:
                 self.optimizer.state.pop(parameter, None)
                 if state[name]:
                     self.optimizer.state[parameter] = state[name]
+            for name, tensor in self.carried.items():
+                tensor.copy_(kept[name])
         self.step = int(meta["step"])
         self.memory = dict(meta["memory"])
 
@@ -186,7 +193,7 @@ def update(learner: Learner, batch: Batch, objective: Objective) -> dict[str, fl
     Raises:
         TrainingError: nothing to train on in the batch, or a loss or gradient that is not finite.
     """
-    batch = prepared(objective, batch, learner.forward, learner.token_budget)
+    batch = prepared(objective, batch.to(learner.device), learner.forward, learner.token_budget)
     total = objective.denominator(batch).to(learner.device)
     if not bool(total > 0):
         raise TrainingError(

@@ -9,59 +9,30 @@ prompts --engine--> rollouts --reward--> scores --learner, ref--> old_logp, valu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from accord import rng
-from accord.batch import Batch, Forward, collate
+from accord.batch import Batch, Forward
 from accord.engines.base import Engine, Sampling
 from accord.errors import DataError, EngineError, RewardError, TrainingError
 from accord.functional import kl
-from accord.functional.advantages import missing_eos
 from accord.functional.kl import adaptive_kl_step
 from accord.functional.masks import masked_mean, masked_sum
 from accord.rewards.base import RewardFn
 from accord.train.credit import Credit
-from accord.types import Prompt, Rollout
-
-
-@dataclass(frozen=True)
-class EncodedPrompt:
-    """A prompt with its token ids."""
-
-    prompt: Prompt
-    ids: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class RolloutSettings:
-    """How one round is made and cut into optimiser steps."""
-
-    sampling: Sampling
-    num_prompts: int
-    """Prompts a round; times sampling.n = rollouts a round."""
-    num_epochs: int
-    """Passes over the round's rollouts."""
-    num_minibatches: int
-    """Optimiser steps an epoch."""
-    kl_coef: float
-    """beta of the KL penalty in the reward; the start value when it is adaptive."""
-    kl_target: float | None = None
-    """Adaptive controller's target for the KL summed over a sequence, nats; None = fixed beta."""
-    kl_horizon: int = 10_000
-    """Adaptive controller's horizon, episodes."""
-    missing_eos_penalty: float | None = None
-    """For replies cut at max_new_tokens; see missing_eos_mode."""
-    missing_eos_mode: Literal["replace", "subtract"] = "subtract"
-    """Replace the score by minus the penalty (lm-human-preferences) or subtract the penalty (TRL)."""
-    score_clip: float | None = None
-    """Raw scores are clipped to +- this."""
-    max_reward_errors: float = 0.01
-    """Largest tolerated fraction of rollouts without a score."""
-    token_budget: int = 8192
+from accord.train.rounds import (
+    EncodedPrompt,
+    RolloutSettings,
+    group_rows,
+    group_statistics,
+    rollout_batch,
+    shaped_scores,
+)
+from accord.types import Completion, Rollout, Score
 
 
 class OnPolicy:
@@ -101,7 +72,7 @@ class OnPolicy:
 
         Raises:
             DataError: there are no prompts.
-            TrainingError: a round has fewer prompts than minibatches.
+            TrainingError: a round has fewer prompts than minibatches, or dynamic sampling has one reply a prompt.
         """
         if not prompts:
             raise DataError("there is nothing to generate from: no prompt is left")
@@ -110,6 +81,8 @@ class OnPolicy:
                 f"{settings.num_prompts} prompts a round cannot fill {settings.num_minibatches} minibatches",
                 fix="raise train_batch_size or lower num_mini_batches",
             )
+        if settings.resample and settings.sampling.n < 2:
+            raise TrainingError("groups of one reply always have equal scores", fix="raise num_generations")
         self.policy = policy
         self.forward = forward
         self.ref = ref
@@ -141,12 +114,12 @@ class OnPolicy:
         while True:
             batch = self.prepare()
             self._at_boundary = False
-            groups = _group_rows(batch)
+            groups = [rows for rows in group_rows(batch) if bool(batch.response_mask_BT[rows].any())]
             if len(groups) < size:
                 raise RewardError(
-                    f"only {len(groups)} prompts have a rollout with a score, too few for {size} minibatches",
+                    f"only {len(groups)} prompts have a rollout to train on, too few for {size} minibatches",
                     where=f"round {self.round}",
-                    fix="mend the reward function, or raise train_batch_size",
+                    fix="mend the reward function, raise train_batch_size, or allow longer replies",
                 )
             for epoch in range(self.settings.num_epochs):
                 order = rng.permutation(len(groups), self.seed, "minibatch", self.round, epoch)
@@ -172,8 +145,12 @@ class OnPolicy:
     def collect(self) -> list[Rollout]:
         """Generate and score one round.
 
+        With dynamic sampling, groups whose scores are all equal are replaced by groups of further prompts, at most
+        `resample` times; those that are left over stay. Which prompts and seeds are tried next is a pure function of
+        the round and the try.
+
         Returns:
-            The rollouts that have a score; the others are counted in the report as `rewards/errors`.
+            The rollouts that have a score, by group; the others are counted in the report as `rewards/errors`.
 
         Raises:
             RewardError: more than `max_reward_errors` of the rollouts have no score, or all of them.
@@ -181,27 +158,23 @@ class OnPolicy:
         """
         self.engine.update_weights(self.policy, self.round)
         chosen = self.draw_prompts()
-        sampling = self.settings.sampling
         seeds = [rng.derive(self.seed, "sampling", self.round, i) for i in range(len(chosen))]
-        completions = self.engine.generate([p.ids for p in chosen], sampling, seeds=seeds)
-        if len(completions) != len(chosen) * sampling.n:
-            raise EngineError(
-                f"the engine returned {len(completions)} completions for {len(chosen)} x {sampling.n}",
-                where=f"round {self.round}",
-            )
-        rollouts = [
-            Rollout(
-                prompt=chosen[i // sampling.n].prompt,
-                prompt_ids=chosen[i // sampling.n].ids,
-                completion=completion,
-                group=f"{self.round}/{i // sampling.n}",
-                policy_version=self.round,
-            )
-            for i, completion in enumerate(completions)
-        ]
-        scores = self.reward(rollouts)
-        if len(scores) != len(rollouts):
-            raise RewardError(f"the reward gave {len(scores)} scores for {len(rollouts)} rollouts")
+        groups = self._groups(chosen, seeds, "")
+        replaced = 0
+        for attempt in range(self.settings.resample):
+            dead = [i for i, group in enumerate(groups) if self._says_nothing(group)]
+            if not dead:
+                break
+            order = rng.permutation(len(self.prompts), self.seed, "resampled", self.round, attempt)
+            others = [self.prompts[order[k % len(order)]] for k in range(len(dead))]
+            seeds = [rng.derive(self.seed, "resampling", self.round, attempt, k) for k in range(len(dead))]
+            for i, group in zip(dead, self._groups(others, seeds, f"{attempt}."), strict=True):
+                groups[i] = group
+            replaced += len(dead)
+        if self.settings.resample:
+            self._report["sampling/resampled_groups"] = float(replaced)
+        flat = [rollout for group in groups for rollout in group]
+        scores = [r.score for r in flat if r.score is not None]
         failed = [s.error for s in scores if s.value is None]
         if len(failed) > self.settings.max_reward_errors * len(scores) or len(failed) == len(scores):
             raise RewardError(
@@ -210,24 +183,84 @@ class OnPolicy:
                 fix="mend the reward function, or raise max_reward_errors",
             )
         self._report["rewards/errors"] = float(len(failed))
-        return [r.model_copy(update={"score": s}) for r, s in zip(rollouts, scores, strict=True) if s.value is not None]
+        for name in sorted({part for s in scores for part in s.parts}):
+            values = [s.parts[name] for s in scores if s.value is not None and name in s.parts]
+            self._report[f"rewards/{name}/mean"] = sum(values) / max(1, len(values))
+        return [r for r in flat if r.score is not None and r.score.value is not None]
+
+    def _groups(self, chosen: Sequence[EncodedPrompt], seeds: Sequence[int], tag: str) -> list[list[Rollout]]:
+        """Replies to each prompt, with their scores or errors."""
+        n = self.settings.sampling.n
+        completions = self._generate(chosen, self.settings.sampling, seeds)
+        rollouts = [
+            Rollout(
+                prompt=chosen[i // n].prompt,
+                prompt_ids=chosen[i // n].ids,
+                completion=completion,
+                group=f"{self.round}/{tag}{i // n}",
+                policy_version=self.round,
+            )
+            for i, completion in enumerate(completions)
+        ]
+        scored = [r.model_copy(update={"score": s}) for r, s in zip(rollouts, self._score(rollouts), strict=True)]
+        return [scored[i : i + n] for i in range(0, len(scored), n)]
+
+    def _generate(self, chosen: Sequence[EncodedPrompt], sampling: Sampling, seeds: Sequence[int]) -> list[Completion]:
+        completions = self.engine.generate([p.ids for p in chosen], sampling, seeds=seeds)
+        if len(completions) != len(chosen) * sampling.n:
+            raise EngineError(
+                f"the engine returned {len(completions)} completions for {len(chosen)} x {sampling.n}",
+                where=f"round {self.round}",
+            )
+        return completions
+
+    def _score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        scores = self.reward(rollouts)
+        if len(scores) != len(rollouts):
+            raise RewardError(f"the reward gave {len(scores)} scores for {len(rollouts)} rollouts")
+        return scores
+
+    def _says_nothing(self, group: Sequence[Rollout]) -> bool:
+        """Whether all replies with a score have the same, after all that is done to scores."""
+        scored = [r for r in group if r.score is not None and r.score.value is not None]
+        return not scored or len(set(shaped_scores(scored, self.settings)[0].tolist())) == 1
+
+    def _greedy_scores(self) -> Tensor:
+        """Score of the greedy reply to each rollout's prompt; rollouts without one are left out of the round.
+
+        Raises:
+            RewardError: no greedy reply has a score.
+        """
+        groups = list(dict.fromkeys(r.group for r in self.rollouts))
+        first = {r.group: EncodedPrompt(r.prompt, r.prompt_ids) for r in reversed(self.rollouts)}
+        sampling = replace(self.settings.sampling, n=1, temperature=0.0)
+        completions = self._generate([first[g] for g in groups], sampling, [0] * len(groups))
+        greedy = [
+            Rollout(prompt=first[g].prompt, prompt_ids=first[g].ids, completion=c, group=g, policy_version=self.round)
+            for g, c in zip(groups, completions, strict=True)
+        ]
+        scored = [r.model_copy(update={"score": s}) for r, s in zip(greedy, self._score(greedy), strict=True)]
+        kept = [r for r in scored if r.score is not None and r.score.value is not None]
+        if not kept:
+            raise RewardError("no greedy reply has a score", where=f"round {self.round}", fix="mend the reward")
+        self._report["rewards/errors"] += float(len(scored) - len(kept))
+        of_group = dict(zip((r.group for r in kept), shaped_scores(kept, self.settings)[0].tolist(), strict=True))
+        self.rollouts = [r for r in self.rollouts if r.group in of_group]
+        return torch.tensor([of_group[r.group] for r in self.rollouts])
 
     @torch.no_grad()
     def prepare(self) -> Batch:
         """One round: rollouts, their scores, old and reference log-probs, values, advantages."""
-        settings = self.settings
         self.rollouts = self.collect()
+        baseline_B = self._greedy_scores() if self.settings.greedy_baseline else None
         batch = rollout_batch(self.rollouts, self.pad_id)
-        raw_B = torch.tensor([r.score.value for r in self.rollouts if r.score], dtype=torch.float32)
-        score_B = raw_B if settings.score_clip is None else raw_B.clamp(-settings.score_clip, settings.score_clip)
-        stopped_B = torch.tensor([r.completion.finish == "stop" for r in self.rollouts])
-        if settings.missing_eos_penalty is not None:
-            penalty = settings.missing_eos_penalty
-            score_B = missing_eos(score_B, stopped_B, mode=settings.missing_eos_mode, penalty=penalty)
-        batch = batch.replace(score_B=score_B)
+        score_B, raw_B, stopped_B = shaped_scores(self.rollouts, self.settings)
+        batch = batch.replace(score_B=score_B, baseline_B=baseline_B)
         batch, entropy_BT = self._measure(batch)
         batch = self.credit(batch, kl_coef=self.kl_coef)
         self._summarise(batch, raw_B, stopped_B, entropy_BT)
+        if self.settings.mask_truncated:
+            batch = batch.replace(response_mask_BT=batch.response_mask_BT & stopped_B[:, None])
         return batch
 
     def _measure(self, batch: Batch) -> tuple[Batch, Tensor | None]:
@@ -270,6 +303,9 @@ class OnPolicy:
             "completions/clipped_ratio": float((~stopped_B).float().mean()),
             "round": float(self.round),
         }
+        if self.settings.sampling.n > 1:
+            assert batch.group_B is not None
+            self._report |= group_statistics(batch.score_B, batch.group_B)
         if entropy_BT is not None:
             self._report["objective/rollout_entropy"] = float(masked_mean(entropy_BT, mask_BT))
         if batch.sampler_logp_BT is not None:
@@ -299,31 +335,3 @@ class OnPolicy:
         self.round = int(state["round"])
         self.kl_coef = float(state["kl_coef"])
         self._report, self._at_boundary = {}, True
-
-
-def rollout_batch(rollouts: Sequence[Rollout], pad_id: int) -> Batch:
-    """Collate rollouts: prompt tokens untrained, reply tokens (stop token included) in the mask."""
-    groups: dict[str, int] = {}
-    ids = [[*r.prompt_ids, *r.completion.token_ids] for r in rollouts]
-    batch = collate(
-        ids,
-        [[False] * len(r.prompt_ids) + [True] * len(r.completion.token_ids) for r in rollouts],
-        pad_id=pad_id,
-        group=[groups.setdefault(r.group, len(groups)) for r in rollouts],
-    )
-    if any(r.completion.logps is None for r in rollouts):
-        return batch
-    sampler_BT = torch.zeros(batch.ids_BT.shape)
-    for b, r in enumerate(rollouts):
-        start = len(r.prompt_ids)
-        sampler_BT[b, start : start + len(r.completion.token_ids)] = torch.tensor(r.completion.logps)
-    return batch.replace(sampler_logp_BT=sampler_BT)
-
-
-def _group_rows(batch: Batch) -> list[list[int]]:
-    """Row indices by group, in order of first appearance."""
-    assert batch.group_B is not None
-    rows: dict[int, list[int]] = {}
-    for row, group in enumerate(batch.group_B.tolist()):
-        rows.setdefault(group, []).append(row)
-    return list(rows.values())

@@ -16,12 +16,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from accord import rng
 from accord.batch import Batch, Forward, collate
 from accord.errors import ArtifactError, DataError
 from accord.storage import io_errors
 from accord.train.examples import Example, with_ref_logp
+from accord.train.packing import packed_batch
 
 
 def batch_of(examples: Sequence[Example], pad_id: int) -> Batch:
@@ -36,22 +38,34 @@ def batch_of(examples: Sequence[Example], pad_id: int) -> Batch:
     per_row = [e for e in examples for _ in e.rows]
     fields: dict[str, Tensor] = {"weight_B": torch.tensor([e.weight for e in per_row])}
     if any(e.target is not None for e in examples):
-        fields["target_B"] = torch.tensor([1.0 if e.target is None else e.target for e in per_row])
+        fields["target_B"] = torch.tensor([_certain(e) if e.target is None else e.target for e in per_row])
     if any(e.margin is not None for e in examples):
         fields["margin_B"] = torch.tensor([e.margin or 0.0 for e in per_row])
+    if any(e.rank is not None for e in examples):
+        fields["rank_B"] = torch.tensor([r for e in examples for r in e.rank or range(len(e.rows))])
     if rows[0].ref_logp is not None:
         ref_logp_BT = torch.zeros(batch.ids_BT.shape, dtype=rows[0].ref_logp.dtype)
         for b, row in enumerate(rows):
             assert row.ref_logp is not None
             ref_logp_BT[b, : len(row.ids)] = row.ref_logp
         fields["ref_logp_BT"] = ref_logp_BT
+    for name in rows[0].columns:
+        values = [torch.tensor(row.columns[name], dtype=torch.float32) for row in rows]
+        fields[name] = pad_sequence(values, batch_first=True)
     return batch.replace(**fields)
+
+
+def _certain(example: Example) -> float:
+    """P(the first row of a pair is better) of a label that is sure."""
+    return float(example.rank is None or example.rank[0] <= example.rank[-1])
 
 
 class Offline:
     """Endless shuffled batches of examples; the order of epoch e is a pure function of (seed, e)."""
 
-    def __init__(self, examples: Sequence[Example], *, batch_size: int, pad_id: int, seed: int) -> None:
+    def __init__(
+        self, examples: Sequence[Example], *, batch_size: int, pad_id: int, seed: int, packing: int | None = None
+    ) -> None:
         """Start before the first example.
 
         Args:
@@ -59,6 +73,7 @@ class Offline:
             batch_size: examples an optimiser step; the last batch of an epoch is filled from the next epoch.
             pad_id: any valid token id.
             seed: of the order.
+            packing: put the examples of a step together into rows of at most this many tokens; None = a row each.
 
         Raises:
             DataError: there are no examples.
@@ -69,6 +84,7 @@ class Offline:
         self.batch_size = batch_size
         self.pad_id = pad_id
         self.seed = seed
+        self.packing = packing
         self.cursor = 0
         """Examples drawn since the start, over all epochs."""
 
@@ -83,7 +99,10 @@ class Offline:
                     order = rng.permutation(len(self.examples), self.seed, "offline", epoch)
                 chosen.append(self.examples[order[position % len(self.examples)]])
             self.cursor += self.batch_size
-            yield batch_of(chosen, self.pad_id)
+            if self.packing is None:
+                yield batch_of(chosen, self.pad_id)
+            else:
+                yield packed_batch(chosen, self.pad_id, self.packing)
 
     @staticmethod
     def drawn(num_examples: int, num_draws: int, seed: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from accord.config import Config
 from accord.pipeline import input_field
@@ -42,6 +42,9 @@ class Training(Config):
     logging_steps: Positive = Field(10, description="optimiser steps between two lines of metrics.jsonl")
     save_steps: Positive = Field(50, description="optimiser steps between two checkpoints, at least")
     dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="type of the trained weights")
+    gradient_checkpointing: bool = Field(
+        False, description="run blocks again in the backward pass: memory of one block, a third more time, same results"
+    )
 
 
 class Fitted(Training):
@@ -60,6 +63,39 @@ class Adapters(Config):
     lora_r: Positive = Field(16, description="LoRA rank")
     lora_alpha: float = Field(32, gt=0, description="LoRA scale; the update is multiplied by alpha / r")
     lora_target_modules: tuple[str, ...] | None = Field(None, description="names of linear layers; null = all of them")
+
+
+class Quantized(Adapters):
+    """Fields of the stages that can train LoRA adapters on a base in 4 bits."""
+
+    load_in_4bit: bool = Field(
+        False, description="QLoRA: base in 4-bit NormalFloat, double quantisation (2305.14314); needs bitsandbytes"
+    )
+
+    @model_validator(mode="after")
+    def _four_bits_are_not_trained(self) -> Quantized:
+        if self.load_in_4bit and not self.use_peft:
+            raise ValueError("load_in_4bit needs use_peft: true, because weights of 4 bits cannot be trained")
+        return self
+
+
+class Arranged(Config):
+    """Fields of the stages that hold several models: where policy, critic, reference and reward model live."""
+
+    arrangement: Literal["separate", "shared_base"] = Field(
+        "separate", description="shared_base: LoRA adapters of one base, the reward model among them; needs use_peft"
+    )
+    offload_frozen: bool = Field(
+        False, description="reference and reward model wait in host memory and visit the device to score"
+    )
+
+    @model_validator(mode="after")
+    def _arrangement_fits(self) -> Arranged:
+        if self.arrangement == "shared_base" and not getattr(self, "use_peft", False):
+            raise ValueError("arrangement: shared_base needs use_peft: true")
+        if self.arrangement == "shared_base" and self.offload_frozen:
+            raise ValueError("offload_frozen leaves nothing to move with arrangement: shared_base; drop one of them")
+        return self
 
 
 class Sampling(Config):

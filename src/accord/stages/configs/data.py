@@ -29,6 +29,7 @@ class SampleConfig(Sampling):
     )
     prompts: str = input_field("data", description="prompts")
     num_prompts: Limit = Field(-1, description="-1 = all")
+    skip_prompts: int = Field(0, ge=0, description="prompts left out before the first; rounds use it for new prompts")
     num_generations: int = Field(2, ge=2, le=9, description="replies a prompt, over all models")
     distinct: bool = Field(True, description="leave out replies with the same text; a prompt needs two")
     max_batch: Positive = Field(128, description="sequences decoded at a time")
@@ -38,6 +39,9 @@ class CollectConfig(Config):
     """Judgements about sampled candidates."""
 
     samples: str = input_field("data", "sample", description="what to compare: the sample stage or a file of its form")
+    earlier: str | None = input_field(
+        "data", None, description="preferences that go in front of the new ones, e.g. those of the round before"
+    )
     annotators: Literal["lab", "people"] = Field("people", description="simulated annotators, or wait for people")
     num_annotators: Positive = Field(12, description="size of the simulated pool")
     labels_per_item: Positive = Field(1, description="judgements wanted for every pair")

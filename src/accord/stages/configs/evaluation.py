@@ -17,6 +17,9 @@ class EvaluateConfig(Sampling):
         {"base": "pretrain", "sft": "sft", "ppo": "ppo", "dpo": "dpo"},
         description="name -> stage, directory or hub id",
     )
+    answers: dict[str, str] = input_field(
+        "data", {}, description="name -> best_of_n stage that answered the same prompts; judged beside the models"
+    )
     prompts: str = input_field("data", description="held-out prompts")
     judge: str = input_field("model", "lab:gold", description="lab:gold, or a reward model (stage or path)")
     baseline: str = Field("sft", description="name of the model the others are compared with")
@@ -27,6 +30,9 @@ class EvaluateConfig(Sampling):
     def _baseline_is_a_model(self) -> EvaluateConfig:
         if self.baseline not in self.models:
             raise ValueError(f"baseline '{self.baseline}' is not one of the models: {', '.join(self.models)}")
+        twice = sorted(set(self.models) & set(self.answers))
+        if twice:
+            raise ValueError(f"'{twice[0]}' is the name of a model and of answers")
         return self
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from accord.pipeline import input_field
-from accord.stages.configs.base import Adapters, Decay, Fitted, Overlong, Positive
+from accord.stages.configs.base import Decay, Fitted, Overlong, Positive, Quantized
 
 
 class PretrainConfig(Fitted):
@@ -42,12 +42,13 @@ class PretrainConfig(Fitted):
         return self
 
 
-class SFTConfig(Fitted, Adapters):
+class SFTConfig(Fitted, Quantized):
     """Supervised fine-tuning on demonstrations."""
 
     model_name_or_path: str = input_field("model", "pretrain", description="stage, directory or hub id")
     dataset: str = input_field("data", description="demonstrations: messages, prompt/completion, alpaca, sharegpt, ...")
     learning_rate: float = Field(2e-5, gt=0, description="peak learning rate of AdamW (TRL: 2e-5)")
     overlong: Overlong = Field("drop", description="rows longer than max_length; what is lost is counted and listed")
+    packing: bool = Field(False, description="several rows in one of max_length tokens; changes memory, not results")
     train_on: Literal["all", "last"] = Field("all", description="assistant turns that carry loss")
     pad_token: str | None = Field(None, description="padding token when the tokenizer's equals its stop token")

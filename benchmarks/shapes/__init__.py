@@ -1,0 +1,1 @@
+"""Shapes of published results on a synthetic gold reward: `python -m benchmarks.shapes --out docs/results`."""

@@ -1,0 +1,121 @@
+"""One round of rollouts: its settings, what is done to scores, its rows as a batch, statistics of its groups."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from accord.batch import Batch, collate
+from accord.engines.base import Sampling
+from accord.functional.advantages import equal_groups, missing_eos
+from accord.functional.shaping import soft_overlong
+from accord.types import Prompt, Rollout
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt with its token ids."""
+
+    prompt: Prompt
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """How one round is made and cut into optimiser steps."""
+
+    sampling: Sampling
+    num_prompts: int
+    """Prompts a round; times sampling.n = rollouts a round."""
+    num_epochs: int
+    """Passes over the round's rollouts."""
+    num_minibatches: int
+    """Optimiser steps an epoch."""
+    kl_coef: float
+    """beta of the KL penalty in the reward; the start value when it is adaptive."""
+    kl_target: float | None = None
+    """Adaptive controller's target for the KL summed over a sequence, nats; None = fixed beta."""
+    kl_horizon: int = 10_000
+    """Adaptive controller's horizon, episodes."""
+    missing_eos_penalty: float | None = None
+    """For replies cut at max_new_tokens; see missing_eos_mode."""
+    missing_eos_mode: Literal["replace", "subtract"] = "subtract"
+    """Replace the score by minus the penalty (lm-human-preferences) or subtract the penalty (TRL)."""
+    overlong_cache: int | None = None
+    """Width in tokens of DAPO's penalty before max_new_tokens, added to the score; None = none."""
+    mask_truncated: bool = False
+    """Replies cut at max_new_tokens are not trained on: they count in no sum and no denominator. Their scores stay in
+    the baselines of their groups."""
+    resample: int = 0
+    """Dynamic sampling (DAPO): times a round that groups of equal scores are replaced by groups of further prompts."""
+    greedy_baseline: bool = False
+    """Also score one greedy reply a prompt (ReMax)."""
+    score_clip: float | None = None
+    """Raw scores are clipped to +- this."""
+    max_reward_errors: float = 0.01
+    """Largest tolerated fraction of rollouts without a score."""
+    token_budget: int = 8192
+
+
+def shaped_scores(rollouts: Sequence[Rollout], settings: RolloutSettings) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores after clip and penalties, raw scores, and which replies ended with a stop token; one a rollout.
+
+    Args:
+        rollouts: all with a score.
+        settings: clip and penalties.
+    """
+    raw_B = torch.tensor([r.score.value for r in rollouts if r.score], dtype=torch.float32)
+    score_B = raw_B if settings.score_clip is None else raw_B.clamp(-settings.score_clip, settings.score_clip)
+    stopped_B = torch.tensor([r.completion.finish == "stop" for r in rollouts])
+    if settings.missing_eos_penalty is not None:
+        penalty = settings.missing_eos_penalty
+        score_B = missing_eos(score_B, stopped_B, mode=settings.missing_eos_mode, penalty=penalty)
+    if settings.overlong_cache is not None:
+        lengths_B = torch.tensor([len(r.completion.token_ids) for r in rollouts])
+        limit = settings.sampling.max_new_tokens
+        score_B = score_B + soft_overlong(lengths_B, max_length=limit, cache=settings.overlong_cache)
+    return score_B, raw_B, stopped_B
+
+
+def rollout_batch(rollouts: Sequence[Rollout], pad_id: int) -> Batch:
+    """Collate rollouts: prompt tokens untrained, reply tokens (stop token included) in the mask."""
+    groups: dict[str, int] = {}
+    ids = [[*r.prompt_ids, *r.completion.token_ids] for r in rollouts]
+    batch = collate(
+        ids,
+        [[False] * len(r.prompt_ids) + [True] * len(r.completion.token_ids) for r in rollouts],
+        pad_id=pad_id,
+        group=[groups.setdefault(r.group, len(groups)) for r in rollouts],
+    )
+    if any(r.completion.logps is None for r in rollouts):
+        return batch
+    sampler_BT = torch.zeros(batch.ids_BT.shape)
+    for b, r in enumerate(rollouts):
+        start = len(r.prompt_ids)
+        sampler_BT[b, start : start + len(r.completion.token_ids)] = torch.tensor(r.completion.logps)
+    return batch.replace(sampler_logp_BT=sampler_BT)
+
+
+def group_statistics(score_B: Tensor, group_B: Tensor) -> dict[str, float]:
+    """How the scores of one prompt's replies differ, after clip and penalties."""
+    metrics: dict[str, float] = {}
+    deviations = [float(score_B[group_B == g].std()) for g in group_B.unique() if int((group_B == g).sum()) > 1]
+    metrics["reward_std"] = sum(deviations) / max(1, len(deviations))
+    _, first = group_B.unique_consecutive(return_counts=True)
+    starts = first.cumsum(0) - first
+    metrics["frac_reward_zero_std"] = float(equal_groups(score_B, group_B)[starts].float().mean())
+    return metrics
+
+
+def group_rows(batch: Batch) -> list[list[int]]:
+    """Row indices by group, in order of first appearance."""
+    assert batch.group_B is not None
+    rows: dict[int, list[int]] = {}
+    for row, group in enumerate(batch.group_B.tolist()):
+        rows.setdefault(group, []).append(row)
+    return list(rows.values())

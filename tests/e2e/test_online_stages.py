@@ -1,0 +1,128 @@
+"""Every on-policy stage through the pipeline, at the smallest size at which it still trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accord.cli import load
+from accord.errors import AccordError
+from accord.stages import STAGES
+from accord.stages.configs import OnPolicyConfig
+from tiny_lab import CONFIG, Ran, rows, run, write_config
+
+EXTRA: dict[str, dict[str, Any]] = {
+    "ppo_shared": {
+        "critic": "shared",
+        "critic_learning_rate": 0.003,
+        "dual_clip": 3.0,
+        "ptx_coef": 0.5,
+        "ptx_dataset": "'lab:demonstrations?num=20'",
+        "ptx_format": "demonstrations",
+        "ptx_batch_size": 3,
+        "reward_funcs": "[test_online_stages:shorter]",
+        "reward_weights": "[1.0, 0.5]",
+    },
+    "reinforce": {"ptx_coef": 0.2, "ptx_dataset": "'lab:corpus?num=20'", "ptx_batch_size": 3},
+    "reinforce_pp": {"num_iterations": 2},
+    "remax": {},
+    "rloo": {"num_iterations": 2, "num_mini_batches": 2},
+    "opo": {"num_generations": 3},
+    "grpo": {"reward_model": "null", "reward_funcs": "[test_online_stages:shorter]", "missing_eos_mode": "replace"},
+    "dr_grpo": {"num_generations": 3, "kl_coef": 0.1},
+    "dapo": {"reward_model": "null", "reward_funcs": "[test_online_stages:rarely]", "overlong_cache": "null"},
+    "gspo": {"num_generations": 3},
+    "cispo": {"num_generations": 3, "sampler_correction": "token_truncate"},
+    "sapo": {"num_generations": 3, "num_iterations": 2},
+}
+COMMON = {
+    "prompts": "'lab:prompts?num=30&split=train'",
+    "max_length": 128,
+    "max_completion_length": 8,
+    "num_rounds": 2,
+    "train_batch_size": 6,
+    "learning_rate": 0.001,
+    "logging_steps": 1,
+}
+
+
+def shorter(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+    """Fewer letters are better."""
+    return [-len(text) / 20 for text in completions]
+
+
+def rarely(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+    """Mostly 0: most groups have equal scores."""
+    return [float(len(text) % 7 == 0) for text in completions]
+
+
+def sections() -> str:
+    base = CONFIG.split("\nppo:", 1)[0]
+    parts = [
+        f"{name}:\n" + "".join(f"  {key}: {value}\n" for key, value in {**COMMON, **extra}.items())
+        for name, extra in EXTRA.items()
+    ]
+    return base + "\n" + "\n".join(parts)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    directory = tmp_path_factory.mktemp("online")
+    return run(write_config(directory, sections()), directory / "runs")
+
+
+def test_every_on_policy_stage_is_here() -> None:
+    stages = {name for name, stage in STAGES.items() if issubclass(stage.config, OnPolicyConfig)}
+    assert stages - {"ppo"} == set(EXTRA) - {"ppo_shared"}
+
+
+@pytest.mark.parametrize("name", EXTRA)
+def test_a_stage_trains_and_logs(ran: Ran, name: str) -> None:
+    artifact = ran.made[name]
+    logged = rows(artifact.dir / "metrics.jsonl")
+    assert artifact.manifest.metrics["rounds"] == 2
+    assert (artifact.dir / "model" / "config.json").is_file()
+    first = logged[0]
+    assert abs(first["val/ratio"] - 1) < 1e-5
+    assert first["grad_norm"] > 0 and all(math.isfinite(row["loss"]) for row in logged)
+    assert abs(first["objective/kl"]) < 1e-4
+    assert first["policy/approxkl_avg"] < 1e-5
+
+
+def test_what_single_stages_log(ran: Ran) -> None:
+    logged = {name: rows(ran.made[name].dir / "metrics.jsonl") for name in EXTRA}
+    assert logged["ppo_shared"][0]["loss/ptx_avg"] > 1 and logged["reinforce"][0]["loss/ptx_avg"] > 1
+    assert logged["ppo_shared"][0]["rewards/shorter/mean"] < 0
+    parts = logged["ppo_shared"][0]
+    total = parts["rewards/reward_model/mean"] + 0.5 * parts["rewards/shorter/mean"]
+    assert parts["objective/scores"] == pytest.approx(total, abs=1e-5)
+    assert {"kl", "reward_std", "frac_reward_zero_std", "clip_ratio/region_mean"} <= set(logged["grpo"][0])
+    assert sum(row["sampling/resampled_groups"] for row in logged["dapo"]) > 0
+    assert abs(logged["cispo"][0]["sampler/weight"] - 1) < 1e-4
+    assert "reward_std" not in logged["reinforce"][0]
+
+
+WRONG = {
+    "ppo.critic=shared ppo.reward_model=null": "nothing scores",
+    "ppo.reward_model=null ppo.reward_funcs=[a:b]": "critic: separate starts as a copy",
+    "ppo.reward_weights=[1,2]": "2 numbers for 1 rewards",
+    "ppo.ptx_coef=1": "go together",
+    "ppo.kl_coef=0": "kl_target multiplies",
+    "ppo.overlong_cache=9": "larger than max_completion_length",
+    "reinforce.num_mini_batches=2": "no ratio",
+    "grpo.num_generations=1": "greater than or equal to 2",
+    "grpo.beta=0.1 grpo.kl_estimator=k1 grpo.use_bias_correction_kl=false": "no expected gradient",
+}
+
+
+@pytest.mark.parametrize("overrides", WRONG)
+def test_settings_that_contradict_each_other_are_refused(tmp_path: Path, overrides: str) -> None:
+    text = CONFIG.replace(
+        "\nreport: {}", "\nreinforce:\n  prompts: lab:prompts\n\ngrpo:\n  prompts: lab:prompts\n\nreport: {}"
+    )
+    with pytest.raises(AccordError, match=WRONG[overrides]):
+        load(write_config(tmp_path, text), overrides.split())

@@ -1,0 +1,256 @@
+"""Faults in batches, the loop, credit, sources, rollouts, the policy's objectives and sampling."""
+
+from __future__ import annotations
+
+from mutants.mutant import mutants
+
+_CREDIT = "unit/test_guards_credit.py"
+_ROLLOUTS = "unit/test_train_rollouts.py"
+
+MACHINERY = [
+    *mutants(
+        "batch.py",
+        "property/test_batch.py",
+        [
+            (
+                "rows lose their last token",
+                "max(int(self.lengths_B[index].max()), 1)",
+                "max(int(self.lengths_B[index].max()) - 1, 1)",
+            ),
+            (
+                "groups are torn apart",
+                "_runs(list(range(self.num_rows)) if self.group_B is None else self.group_B.tolist())",
+                "_runs(list(range(self.num_rows)))",
+            ),
+            ("micro-batches exceed the budget", "(len(parts[-1]) + len(rows)) * width <=", "len(parts[-1]) * width <="),
+            (
+                "groups of two batches become one",
+                'torch.cat(_distinct(parts) if name == "group_B" else parts)',
+                "torch.cat(parts)",
+            ),
+            (
+                "means of means",
+                "Mean(self.sum + other.sum, self.count + other.count)",
+                "Mean(self.sum + other.sum, self.count)",
+            ),
+            ("the first token may be trained", "        if mask[0]:\n", "        if not mask:\n"),
+            (
+                "padding is a token",
+                "positions[None, :] < self.lengths_B[:, None]",
+                "positions[None, :] <= self.lengths_B[:, None]",
+            ),
+        ],
+    ),
+    *mutants(
+        "train/loop.py",
+        "unit/test_train_loop.py",
+        [
+            (
+                "each micro-batch has its own denominator",
+                "(terms.loss / total).backward()",
+                "(terms.loss / objective.denominator(on_device)).backward()",
+            ),
+            ("gradients are never cleared", "learner.optimizer.zero_grad(set_to_none=True)", "None"),
+            (
+                "the schedule compounds",
+                'group["lr"] = group["initial_lr"] * scale',
+                'group["lr"] = group["lr"] * scale',
+            ),
+            ("metrics are sums", "name: float(s / c)", "name: float(s)", "property/test_update.py"),
+            ("gradients are not clipped", 'learner.max_grad_norm or float("inf")', 'float("inf")'),
+            (
+                "gradients that are not finite are applied",
+                "if not torch.isfinite(norm) or not torch.isfinite(loss_sum):",
+                "if False:",
+            ),
+            ("an empty batch is stepped on", "if not bool(total > 0):", "if False:"),
+        ],
+    ),
+    *mutants(
+        "train/credit.py",
+        _CREDIT,
+        [
+            (
+                "returns are made of whitened advantages",
+                "advantage_BT = whiten(advantage_BT, mask_BT)\n",
+                "advantage_BT = whiten(advantage_BT, mask_BT)\n            return_BT = advantage_BT + value_BT\n",
+            ),
+            (
+                "whitened rewards lose their mean",
+                "whiten(reward_BT, mask_BT, shift_mean=False)",
+                "whiten(reward_BT, mask_BT)",
+            ),
+            ("advantages are not whitened", "        if self.whiten_advantages:", "        if False:"),
+            ("gamma and lambda are swapped", "mask_BT, self.gamma, self.lam)", "mask_BT, self.lam, self.gamma)"),
+            (
+                "the reference is the policy itself",
+                '_need(batch.ref_logp_BT, "ref_logp_BT"),',
+                '_need(batch.old_logp_BT, "ref_logp_BT"),',
+            ),
+            (
+                "the KL is not in the sequence reward",
+                "masked_sum(_token_rewards(batch, kl_coef), batch.response_mask_BT, dim=1)",
+                "masked_sum(_token_rewards(batch, 0.0), batch.response_mask_BT, dim=1)",
+            ),
+            ("the batch deviation is that of the group", '"batch": grpo_batch', '"batch": grpo'),
+        ],
+    ),
+    *mutants(
+        "train/rollouts.py",
+        _ROLLOUTS,
+        [
+            (
+                "the controller sees the KL of a token",
+                "sequence_kl = float(masked_sum(k1_BT, mask_BT, dim=1).mean())",
+                "sequence_kl = float(masked_mean(k1_BT, mask_BT))",
+            ),
+            ("the reference is the current policy", '("ref", ref.logp_BT)', '("ref", out.logp_BT)'),
+            ("every epoch has the same minibatches", '"minibatch", self.round, epoch)', '"minibatch", self.round)'),
+            ("every round samples alike", '"sampling", self.round, i)', '"sampling", i)'),
+            (
+                "replies go with other prompts",
+                "prompt_ids=chosen[i // n].ids",
+                "prompt_ids=chosen[i % len(chosen)].ids",
+            ),
+            (
+                "groups of other prompts",
+                'group=f"{self.round}/{tag}{i // n}"',
+                'group=f"{self.round}/{tag}{i % len(chosen)}"',
+            ),
+            ("the reported reward adds the KL", "- self.kl_coef * sequence_kl", "+ self.kl_coef * sequence_kl"),
+            (
+                "log-probabilities of other rows",
+                "rows, width = micro.weight_B.long(),",
+                "rows, width = torch.arange(micro.num_rows),",
+            ),
+            (
+                "a checkpoint within a round",
+                "if epoch == self.settings.num_epochs - 1 and part == size - 1:",
+                "if part == size - 1:",
+            ),
+        ],
+    ),
+    *mutants(
+        "train/rounds.py",
+        _ROLLOUTS,
+        [
+            (
+                "the stop token is not trained",
+                "[True] * len(r.completion.token_ids) for r",
+                "[True] * (len(r.completion.token_ids) - 1) + [False] for r",
+            ),
+            (
+                "the sampler's log-probabilities are one off",
+                "start = len(r.prompt_ids)\n",
+                "start = len(r.prompt_ids) - 1\n",
+            ),
+            (
+                "scores are clipped from above only",
+                "raw_B.clamp(-settings.score_clip, settings.score_clip)",
+                "raw_B.clamp(max=settings.score_clip)",
+            ),
+        ],
+    ),
+    *mutants(
+        "train/sources.py",
+        "unit/test_train_sources.py",
+        [
+            ("every epoch has the same order", '"offline", epoch)', '"offline", 0)'),
+            (
+                "the reference is one token off",
+                "ref_logp_BT[b, : len(row.ids)] = row.ref_logp",
+                "ref_logp_BT[b, 1 : len(row.ids)] = row.ref_logp[:-1]",
+            ),
+            ("examples are not weighed", "torch.tensor([e.weight for e in per_row])", "torch.ones(len(per_row))"),
+            (
+                "the reference of other rows",
+                "                logps[index] = logp_BT",
+                "                logps[start + b] = logp_BT",
+            ),
+            ("batches repeat", "self.cursor += self.batch_size", "self.cursor += 1"),
+        ],
+    ),
+    *mutants(
+        "train/objectives/policy.py",
+        "unit/test_guards_policy.py golden/test_golden_grpo.py",
+        [
+            ("vf_coef is ignored", "weighed_BT + self.vf_coef * value_BT", "weighed_BT + value_BT"),
+            (
+                "PPO's entropy is minimised",
+                "self.vf_coef * value_BT\n        if self.entropy_coef:\n            loss_BT = loss_BT - ",
+                "self.vf_coef * value_BT\n        if self.entropy_coef:\n            loss_BT = loss_BT + ",
+            ),
+            (
+                "the entropy is minimised",
+                "self.correction, batch)\n        if self.entropy_coef:\n            loss_BT = loss_BT - ",
+                "self.correction, batch)\n        if self.entropy_coef:\n            loss_BT = loss_BT + ",
+            ),
+            ("the KL is maximised", "loss_BT = loss_BT + self.beta * kl_BT", "loss_BT = loss_BT - self.beta * kl_BT"),
+            (
+                "clip-higher is ignored",
+                "high = self.cliprange if self.cliprange_high is None else self.cliprange_high",
+                "high = self.cliprange",
+            ),
+            (
+                "the KL term is never corrected",
+                "if not self.use_bias_correction_kl:\n            return kl_BT",
+                "if True:\n            return kl_BT",
+            ),
+            (
+                "metrics count padding",
+                "Mean(masked_sum(x_BT.detach(), mask_BT), tokens)",
+                "Mean(x_BT.detach().sum(), tokens)",
+            ),
+            (
+                "the metric KL has the wrong direction",
+                'mean(value_BT),\n            "policy/approxkl_avg": mean(kl.k3(old_logp_BT, logp_BT.detach()))',
+                'mean(value_BT),\n            "policy/approxkl_avg": mean(kl.k3(logp_BT.detach(), old_logp_BT))',
+            ),
+        ],
+    ),
+    *mutants(
+        "train/objectives/language.py",
+        "property/test_update.py unit/test_guards_losses.py",
+        [("the likelihood is minimised", "loss = -masked_sum(", "loss = masked_sum(")],
+    ),
+    *mutants(
+        "engines/sampling.py",
+        "unit/test_engine_sampling.py",
+        [
+            (
+                "temperature is ignored",
+                "(z_BV - z_BV.amax(-1, keepdim=True)) / sampling.temperature",
+                "(z_BV - z_BV.amax(-1, keepdim=True))",
+            ),
+            ("the nucleus is one token short", "mass_BK[:, :-1] >= top_p", "mass_BK[:, 1:] >= top_p"),
+            ("top-p before top-k", "mass_BK = best_BK.softmax(-1)", "mass_BK = z_BV.softmax(-1).gather(1, index_BK)"),
+            (
+                "a token of mass zero can be drawn",
+                "searchsorted(cdf_BV, target_B1, right=True)",
+                "searchsorted(cdf_BV, target_B1)",
+            ),
+            (
+                "log-probabilities of the untempered logits",
+                "logps.append(logp.gather(",
+                "logps.append(logits.log_softmax(-1).gather(",
+            ),
+            ("all samples of a prompt are alike", 'derive(seed, "sample", sample)', 'derive(seed, "sample")'),
+            ("greedy is sampled", "logp.argmax(-1, keepdim=True) if sampling.temperature == 0 else ", ""),
+        ],
+    ),
+    *mutants(
+        "engines/stops.py",
+        "unit/test_engine_stops.py",
+        [
+            ("the stop token is not part of the reply", 'return end + 1, text, "stop"', 'return end, text, "stop"'),
+            ("only the first stop id stops", "if token in stop_ids)", "if token in stop_ids[:1])"),
+            ("the stop string stays in the text", 'return kept, text[:found], "stop"', 'return kept, text, "stop"'),
+            (
+                "a stop by string counts as cut",
+                'return kept, text[:found], "stop"',
+                'return kept, text[:found], "length"',
+            ),
+            ("the last stop string counts", "return min((at for s", "return max((at for s"),
+        ],
+    ),
+]

@@ -1,0 +1,193 @@
+"""Predicted memory: against what torch really keeps, and phase by phase."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from accord import forecast
+from accord.batch import collate
+from accord.config import RunConfig, load_run_config
+from accord.footprint import Lora, Sizes, sizes_of_directory
+from accord.models.lora import ATTENTION, add_lora, unwrap
+from accord.models.policy import hidden_states
+from accord.models.recompute import recompute_activations
+from accord.pipeline import section_types
+from accord.stages import STAGES
+from accord.stages.configs import PPOConfig, SFTConfig
+
+SMALL = """
+run: {name: small, dir: DIR}
+pretrain: {dataset: "lab:corpus?num=50", vocab_size: 300, hidden_size: 64, num_hidden_layers: 2,
+           num_attention_heads: 4, num_key_value_heads: 2, intermediate_size: 128, max_length: 32, max_steps: 5}
+sft: {dataset: demos.jsonl, max_length: 32, train_batch_size: 4}
+reward: {dataset: "lab:demonstrations?num=100", max_length: 32, train_batch_size: 8}
+ppo: {prompts: "lab:prompts", train_batch_size: 64, num_rounds: 60, max_length: 64, max_completion_length: 16}
+report: {}
+"""
+SIZES = Sizes(vocab=300, width=64, blocks=2, queries=64, keys=32, mlp=128, positions=2048)
+N, HEAD = SIZES.parameters, 64
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL.replace("DIR", str(tmp_path / "runs")))
+    (tmp_path / "demos.jsonl").write_text("{}\n" * 40)
+    return path
+
+
+def config(path: Path, *overrides: str) -> RunConfig:
+    return load_run_config(path, list(overrides), section_types(["ppo", *STAGES], STAGES))
+
+
+def found(path: Path, section: str, *overrides: str) -> forecast.Memory:
+    memory = forecast.memory(config(path, *overrides))[section]
+    assert memory is not None
+    return memory
+
+
+def model_of(sizes: Sizes) -> LlamaForCausalLM:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=sizes.vocab,
+            hidden_size=sizes.width,
+            intermediate_size=sizes.mlp,
+            num_hidden_layers=sizes.blocks,
+            num_attention_heads=4,
+            num_key_value_heads=4 * sizes.keys // sizes.queries,
+            max_position_embeddings=sizes.positions,
+            tie_word_embeddings=sizes.tied,
+        )
+    )
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameters_are_those_of_the_model(tied: bool) -> None:
+    sizes = replace(SIZES, tied=tied)
+    assert sizes.parameters == sum(p.numel() for p in model_of(sizes).parameters())
+
+
+def kept_bytes(model: torch.nn.Module, rows: int, columns: int) -> int:
+    """Bytes that autograd keeps of a forward through the trunk, weights left out."""
+    batch = collate([[5] * columns] * rows, [[False] + [True] * (columns - 1)] * rows, pad_id=0)
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        hidden = hidden_states(unwrap(model).base_model, batch)
+    assert hidden.requires_grad
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("targets", [None, ATTENTION, ("q_proj", "v_proj"), "full"])
+def test_activations_are_what_the_backward_pass_keeps(targets: tuple[str, ...] | str | None) -> None:
+    sizes = replace(SIZES, blocks=6, width=96, queries=96, keys=48)
+    model, lora = model_of(sizes), None
+    if targets != "full":
+        assert not isinstance(targets, str)
+        model, lora = add_lora(model, r=4, targets=targets), Lora(4, targets)
+    assert sizes.activation_bytes(4 * 48, 4, lora) == pytest.approx(kept_bytes(model, 4, 48), rel=0.05)
+
+
+def test_recomputed_activations_are_the_inputs_of_the_blocks() -> None:
+    model = model_of(SIZES)
+    recompute_activations(model)
+    inputs = SIZES.recomputed_bytes(4 * 48, 4) - SIZES.activation_bytes(4 * 48, 4) // SIZES.blocks
+    assert inputs == pytest.approx(kept_bytes(model, 4, 48), rel=0.1)
+    assert SIZES.recomputed_bytes(4 * 48, 4) < SIZES.activation_bytes(4 * 48, 4)
+
+
+def test_supervised_training_adds_up(config_file: Path) -> None:
+    sft = found(config_file, "sft")
+    assert (sft.parameters, sft.weights, sft.optimiser) == (N, 4 * N, 12 * N)
+    assert set(sft.phases) == {"load", "update", "save"}
+    assert sft.phases["save"] == 16 * N and sft.peak == max(sft.phases.values())
+    tokens = 4 * 32  # a step is smaller than the budget: one micro-batch, whose activations come before any gradient
+    transient = max(SIZES.logit_bytes(tokens, 3), SIZES.forward_bytes(tokens, 4))
+    assert sft.phases["update"] == 12 * N + max(SIZES.activation_bytes(tokens, 4) + transient, 4 * N + transient // 3)
+    cut = found(config_file, "sft", "sft.token_budget=64")
+    tokens = 2 * 32
+    transient = max(SIZES.logit_bytes(tokens, 3), SIZES.forward_bytes(tokens, 4))
+    assert cut.phases["update"] == 16 * N + SIZES.activation_bytes(tokens, 4) + transient
+    assert found(config_file, "report").peak == 0
+
+
+def test_ppo_holds_four_models_or_one(config_file: Path) -> None:
+    ppo = found(config_file, "ppo")
+    critic = N + HEAD
+    assert ppo.weights == 4 * (2 * N + 2 * critic)
+    assert ppo.optimiser == 12 * (N + critic)
+    assert ppo.phases["save"] == ppo.weights + ppo.optimiser
+    assert ppo.phases["rollout"] > ppo.phases["save"] + SIZES.cache_bytes(64, 64, 4)
+
+    lora = Lora(4, None)
+    adapter = 4 * SIZES.lora_parameters(lora)
+    assert adapter == 4 * 2 * 4 * ((64 + 64) * 2 + (64 + 32) * 2 + (64 + 128) * 3)
+    assert SIZES.lora_parameters(Lora(4, ("q_proj",))) == 2 * 4 * 128
+    with_lora = ("ppo.use_peft=true", "ppo.lora_r=4")
+    separate = found(config_file, "ppo", *with_lora)
+    assert separate.weights == adapter + 4 * N + 8 * critic  # no reference: the base is it
+    both = (*with_lora, "reward.use_peft=true", "reward.lora_r=4", "ppo.arrangement=shared_base")
+    shared = found(config_file, "ppo", *both)
+    assert shared.weights == 4 * N + 3 * adapter
+    assert shared.optimiser == 3 * 2 * adapter
+    assert shared.peak < separate.peak < ppo.peak
+
+
+def test_what_makes_a_phase_smaller(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = found(config_file, "ppo")
+    again = found(config_file, "ppo", "ppo.gradient_checkpointing=true")
+    assert again.phases["update"] < plain.phases["update"]
+    assert again.phases["rollout"] == plain.phases["rollout"]
+    away = 4 * N + 4 * (N + HEAD)
+    for gpu, saved in ((False, 0), (True, away)):
+        monkeypatch.setattr(forecast, "has_gpu", lambda gpu=gpu: gpu)
+        offloaded = found(config_file, "ppo", "ppo.offload_frozen=true")
+        assert plain.phases["update"] - offloaded.phases["update"] == saved
+        assert plain.phases["scoring"] == offloaded.phases["scoring"]
+    four = found(config_file, "sft", "sft.use_peft=true", "sft.load_in_4bit=true")
+    assert four.phases["load"] < 0.5 * found(config_file, "sft", "sft.use_peft=true").phases["load"]
+
+
+def test_contradicting_arrangements_are_errors() -> None:
+    for bad, reason in (
+        ({"arrangement": "shared_base"}, "needs use_peft"),
+        ({"arrangement": "shared_base", "use_peft": True, "offload_frozen": True}, "nothing to move"),
+        ({"load_in_4bit": True}, "needs use_peft"),
+    ):
+        with pytest.raises(ValidationError, match=reason):
+            PPOConfig.model_validate({"prompts": "x", **bad})
+    assert SFTConfig(dataset="x", use_peft=True, load_in_4bit=True).load_in_4bit
+
+
+def test_sizes_of_a_local_model_and_of_a_hub_id(config_file: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    names = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 300}
+    (model / "config.json").write_text(json.dumps({**names, "num_key_value_heads": 2, "intermediate_size": 128}))
+    assert sizes_of_directory(model) == Sizes(300, 64, 2, 64, 32, 128, 2048)
+    header = json.dumps({"__metadata__": {}, "w": {"shape": [30, 7]}, "b": {"shape": [5]}}).encode()
+    (model / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    sizes = sizes_of_directory(model)
+    assert sizes is not None and sizes.parameters == 215
+    (model / "model.safetensors").write_bytes(b"\xff" * 20)
+    sizes = sizes_of_directory(model)
+    assert sizes is not None and sizes.counted is None
+
+    assert forecast.model_sizes("reward", config(config_file, "sft.model_name_or_path=model")) == sizes
+    from_hub = forecast.memory(config(config_file, "sft.model_name_or_path=org/model-7b"))
+    assert from_hub["sft"] is None and from_hub["ppo"] is None and from_hub["pretrain"] is not None
