@@ -24,19 +24,19 @@ from accord.stats import paired_bootstrap_diff
 
 PROMPTS = {"prompts": "lab:prompts?num=4000&split=train", "max_length": 128, "max_completion_length": 48}
 ROUNDS = {**PROMPTS, "token_budget": 4096, "save_steps": 1000}
-ALONE = {**ROUNDS, "num_rounds": 60, "train_batch_size": 64, "learning_rate": 5e-4, "kl_coef": 0.05}
+ALONE = {**ROUNDS, "num_rounds": 30, "train_batch_size": 64, "learning_rate": 5e-4, "kl_coef": 0.05}
 """One reply a prompt, 64 replies a round."""
 GROUP = {**ALONE, "train_batch_size": 16, "num_generations": 4, "num_iterations": 2}
 """Four replies a prompt, 64 replies a round, two passes over them."""
-CHOSEN = {**ROUNDS, "train_batch_size": 16, "num_generations": 8, "num_rounds": 40}
+CHOSEN = {**ROUNDS, "train_batch_size": 16, "num_generations": 8, "num_rounds": 24}
 PAIRS = {"max_length": 128, "max_completion_length": 48, "token_budget": 4096, "train_batch_size": 64}
-OFFLINE = {**PAIRS, "max_steps": 60, "learning_rate": 3e-4, "save_steps": 1000}
+OFFLINE = {**PAIRS, "max_steps": 40, "learning_rate": 3e-4, "save_steps": 1000}
 DPO = {**OFFLINE, "beta": 0.3}
 
 ONLINE: dict[str, dict[str, Any]] = {
-    "ppo": {**ROUNDS, "num_rounds": 36, "train_batch_size": 64, "num_ppo_epochs": 3, "learning_rate": 3e-4}
+    "ppo": {**ROUNDS, "num_rounds": 24, "train_batch_size": 64, "num_ppo_epochs": 3, "learning_rate": 3e-4}
     | {"critic_learning_rate": 1e-3, "kl_coef": 0.05},
-    "reinforce": {**ALONE, "num_rounds": 100},
+    "reinforce": {**ALONE, "num_rounds": 50},
     "reinforce_pp": {**ALONE, "num_iterations": 2},
     "remax": {**ALONE, "num_iterations": 2},
     "rloo": GROUP,
@@ -48,7 +48,7 @@ ONLINE: dict[str, dict[str, Any]] = {
     "cispo": GROUP,
     "sapo": GROUP,
     "expert": {**CHOSEN, "learning_rate": 3e-4},
-    "online_dpo": {**CHOSEN, "num_generations": 4, "num_rounds": 60, "learning_rate": 3e-4, "beta": 0.3},
+    "online_dpo": {**CHOSEN, "num_generations": 4, "num_rounds": 36, "learning_rate": 3e-4, "beta": 0.3},
 }
 """Algorithms that write their own data."""
 PAIRED: dict[str, dict[str, Any]] = {

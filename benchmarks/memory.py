@@ -3,9 +3,9 @@
 Every configuration runs in a process of its own. A phase is what the process does between two points of the code; at
 each of them the peak resident memory since the last one is read (VmHWM of /proc/self/status) and reset. The baseline
 is the resident memory of the same process after the same stage has run on a model of 20 thousand weights, so that every
-library is loaded and has its buffers. glibc is told to give large
-blocks back at once (MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_), and `runtime.keep_freed_memory` is switched off:
-freed blocks that are kept for speed would count as used. Linux only. Example: `python benchmarks/memory.py --write`.
+library is loaded and has its buffers. glibc is told to give large blocks back at once (MALLOC_MMAP_THRESHOLD_,
+MALLOC_TRIM_THRESHOLD_): freed blocks that it keeps would count as used. Linux only. Example:
+`python benchmarks/memory.py --write`.
 """
 
 from __future__ import annotations
@@ -197,10 +197,9 @@ def measure(name: str, directory: Path) -> dict[str, int]:
     torch.set_num_threads(1)
     from accord.engines.native import NativeEngine
     from accord.pipeline import run_pipeline
-    from accord.stages import STAGES, offline, policies, reward, runtime
+    from accord.stages import STAGES, offline, policies, reward
     from accord.train import hooks, loop, rollouts
 
-    runtime.keep_freed_memory = lambda: None
     run_pipeline(config_of(name, directory.with_name("tiny")), STAGES, say=lambda _: None)
     gc.collect()
     meter = Meter()
@@ -300,6 +299,8 @@ def write_page(results: Results) -> None:
             )
             if abs(known / value - 1) > LIMIT:
                 missed.append(f"{name}, {phase.strip('*')} ({known / value:.2f})")
+    if left := [name for name in CASES if name not in results]:
+        lines += ["", f"{len(results)} of {len(CASES)} cases are measured; missing: {'; '.join(left)}."]
     lines += ["", f"Off by more than {LIMIT:.0%}: {'; '.join(missed)}." if missed else f"All within {LIMIT:.0%}."]
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)

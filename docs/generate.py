@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
 import accord
+from accord import metrics
 from accord.config import Config, Rounds, Row, RunSettings, describe
 from accord.stages import STAGES
 from accord.stages.configs import Adapters, Fitted, Probe, Sampling, Training
+from accord.train.algorithms import ALGORITHMS
+
+DOCS = Path(__file__).parent
 
 SHARED: tuple[type[Config], ...] = (Training, Fitted, Adapters, Sampling, Probe)
 """Classes whose keys several stages have."""
@@ -65,7 +70,7 @@ def _cell(text: str) -> str:
 
 
 FIRST = (  # noqa: SIM905
-    "errors types config yamlfile rng tracking progress stats artifacts manifest checkpoints "
+    "errors types config yamlfile rng tracking metrics progress stats artifacts manifest checkpoints "
     "storage runlock memory data functional batch models engines rewards train evals lab "
     "pipeline stages cli report starter "
 ).split()
@@ -75,7 +80,7 @@ OTHERS = {".yaml": "template", ".html": "template", ".css": "style", ".md": "tem
 
 def architecture() -> str:
     """The architecture page with the tree of files as it is now."""
-    page = (Path(__file__).parent / "architecture.md").read_text(encoding="utf-8")
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
     tree = "\n".join(["```text", *_tree(), "```"])
     return re.sub(r"(?<=## Tree\n\n)```text\n.*?\n```", lambda _: tree, page, count=1, flags=re.DOTALL)
 
@@ -120,14 +125,98 @@ def _line(indent: int, name: str, text: str) -> str:
     return f"{' ' * indent}{name:<{34 - indent}}  {text}".rstrip()
 
 
-PAGES = {"configuration.md": configuration, "architecture.md": architecture}
+def glossary() -> str:
+    """The page on metrics: the tables from accord.metrics, what is around them as it is."""
+    page = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    sections = "\n".join(_metrics(section) for section in metrics.GLOSSARY)
+    stages = "\n".join(
+        f"| {', '.join(f'`{name}`' for name in names)} | {text} |" for names, text in metrics.FINAL.items()
+    )
+    return _between(_between(page, "metrics", sections), "final numbers", f"| stage | names |\n|---|---|\n{stages}\n")
+
+
+def _metrics(section: metrics.Section) -> str:
+    lines = [f"## {section.title}\n"]
+    if section.about:
+        lines.append(_wrapped(section.about))
+    lines += ["| name | unit | what it is | healthy |", "|---|---|---|---|"]
+    lines += [f"| `{name}` | {m.unit} | {m.meaning} | {m.healthy} |" for name, m in section.metrics.items()]
+    if section.note:
+        lines.append("\n" + _wrapped(section.note).rstrip("\n"))
+    return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
+def _between(page: str, name: str, text: str) -> str:
+    """The page with the text between the two comments of that name replaced."""
+    start, end = f"<!-- made from the code: {name} -->\n", f"<!-- end: {name} -->\n"
+    before, _, rest = page.partition(start)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"the page has no {start.strip()} followed by {end.strip()}")
+    return f"{before}{start}\n{text}\n{end}{after}"
+
+
+REWARD_MODELS = "Reward models"
+KINDS = {
+    "Language": ("documents", "demonstrations"),
+    REWARD_MODELS: ("reward", "ensemble", "odin", "attributes", "process", "warm"),
+    "From judgements as they are": ("pairs", "replies"),
+    "From its own replies": ("rollouts", "chosen rollouts"),
+}
+"""Heading -> sources of batches, or stages, in it."""
+WITHOUT_TRAINING = {"warm": ("reward models", "-"), "best_of_n": ("rollouts", "reward")}
+"""Stages that choose or join and train nothing: what they start from, what they need."""
+SOURCES = {"replies": "single replies with thumbs", "rollouts": "its own replies", "chosen rollouts": "its own, chosen"}
+NEEDS = {"reward_model": "reward", "greedy": "one greedy reply a prompt"}
+
+
+def uses() -> dict[str, tuple[str, str]]:
+    """Stage -> its page in docs/algorithms, and when to use it: the sentences "Use `stage` when ..." of the pages."""
+    found: dict[str, tuple[str, str]] = {}
+    for path in sorted((DOCS / "algorithms").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        for stage, when in re.findall(r"^(?:- )?Use `(\w+)` when (.*?)\.$(?=\n\n|\n- )", text, re.M | re.S):
+            if stage in found:
+                raise ValueError(f"two pages say when to use {stage}: {found[stage][0]} and {path.name}")
+            found[stage] = (path.name, " ".join(when.split()))
+    return found
+
+
+def algorithms() -> str:
+    """The index of algorithms: a line for every entry of ALGORITHMS, with the page that says when to use it."""
+    page = (DOCS / "algorithms" / "README.md").read_text(encoding="utf-8")
+    known, rows = uses(), dict.fromkeys(KINDS, "")
+    for stage in (*ALGORITHMS, *WITHOUT_TRAINING):
+        entry = ALGORITHMS.get(stage)
+        source, needs = WITHOUT_TRAINING[stage] if entry is None else (entry.source, ", ".join(entry.needs) or "-")
+        for name, text in NEEDS.items():
+            needs = needs.replace(name, text)
+        kind = REWARD_MODELS if stage in KINDS[REWARD_MODELS] else next(k for k in KINDS if source in KINDS[k])
+        file, when = known[stage]
+        title = re.match(r"# (.*)", (DOCS / "algorithms" / file).read_text(encoding="utf-8"))
+        assert title is not None
+        rows[kind] += f"| `{stage}` | {SOURCES.get(source, source)} | {needs} | [{title[1]}]({file}) | {when} |\n"
+    head = "| stage | learns from | needs | page | use it when |\n|---|---|---|---|---|\n"
+    return _between(page, "algorithms", "\n".join(f"## {kind}\n\n{head}{text}" for kind, text in rows.items()))
+
+
+PAGES = {
+    "configuration.md": configuration,
+    "architecture.md": architecture,
+    "metrics.md": glossary,
+    "algorithms/README.md": algorithms,
+}
 """Page -> what makes it."""
 
 
 def main() -> None:
     """Write every page."""
     for name, make in PAGES.items():
-        path = Path(__file__).parent / name
+        path = DOCS / name
         path.write_text(make(), encoding="utf-8")
         print(path)
 

@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="directory of the page and the figures")
     parser.add_argument("--work", type=Path, default=Path("runs/published-shapes"), help="directory of the results")
-    parser.add_argument("--seeds", type=int, default=6, help="number of seeds, from 0")
+    parser.add_argument("--seeds", type=int, default=8, help="number of seeds, from 0")
     arguments = parser.parse_args()
     if arguments.seeds < 2:
         parser.error("--seeds must be at least 2: one seed has no interval")

@@ -68,10 +68,10 @@ def draw_overoptimisation(results: Results, path: File) -> None:
     axes[0].set_title("Best-of-n, by labels", loc="left")
     axes[1].set_title("Policy gradient, by labels", loc="left")
     axes[2].set_title(f"Policy gradient, by width ({fixed:,} labels)", loc="left")
-    low, high = min(axis.get_ylim()[0] for axis in axes), max(axis.get_ylim()[1] for axis in axes)
+    low, high = min(axis.get_ylim()[0] for axis in axes) - 1.0, max(axis.get_ylim()[1] for axis in axes)
     for axis, title in zip(axes, ("comparisons", "comparisons", "units of the proxy"), strict=True):
         axis.set(xlabel=DISTANCE, ylabel=GOLD, ylim=(low, high))
-        axis.legend(title=title, loc="lower left")
+        axis.legend(title=title, loc="lower right" if axis is axes[0] else "lower left")
     _save(figure, path)
 
 
@@ -89,7 +89,8 @@ def draw_penalty(results: Results, path: File) -> None:
     for axis in axes:
         axis.set_title(axis.get_title(), loc="left")
         axis.set_title("")
-        axis.legend(title="kl_coef", loc="lower left")
+        axis.legend(title="kl_coef", loc="lower center" if axis is axes[0] else "lower left")
+    axes[1].set_ylim(bottom=axes[1].get_ylim()[0] - 1.0)
     _save(figure, path)
 
 
@@ -132,7 +133,7 @@ def draw_preferences(results: Results, path: File) -> None:
         for at, height, key in zip(x, y, results[0][method], strict=True):
             # Of points that lie on top of each other only the first is labelled.
             if method != "PG on gold" and abs(at - labelled) > 0.3:
-                offset = (4, -14 if method == "DPO" else 8)
+                offset = (4, -14) if method == "DPO" else (-7, 12)
                 axis.annotate(key, (at, height), offset, textcoords="offset points", fontsize=9, color=colour)
                 labelled = at
     x = np.sqrt(results[0]["best-of-n"]["kl"])

@@ -10,7 +10,7 @@ from benchmarks.shapes.optimise import Path, best_of_n, policy_gradient
 from benchmarks.shapes.rewardmodels import accuracy, compare, train_proxy
 from benchmarks.shapes.world import make_world
 
-from accord.stats import Curve, fit_curve
+from accord.stats import Curve, Form, fit_curve
 
 NAME = "overoptimisation"
 SETTINGS: dict[str, Any] = {
@@ -43,18 +43,19 @@ NEAR = 16.0
 """Nats of the shorter fit: half of what a policy has to spend before it has a single reply left."""
 
 
-def fits(found: dict[str, Any]) -> tuple[Curve, Curve, Curve]:
+def fits(found: dict[str, Any], bon: Form = "best_of_n", rl: Form = "rl") -> tuple[Curve, Curve, Curve]:
     """Fit one seed's curves: best-of-n, and policy gradient on an even grid of d to its end and to `NEAR`."""
-    bon = fit_curve("best_of_n", np.sqrt(found["bon"]["kl"]), found["bon"]["gold"])
+    best = fit_curve(bon, np.sqrt(found["bon"]["kl"]), found["bon"]["gold"])
     grid = np.linspace(0.0, max(found["rl"]["kl"]) ** 0.5, 41)[1:]
     gold = on_grid(found["rl"]["kl"], found["rl"]["gold"], grid) - found["rl"]["gold"][0]
     near = grid <= NEAR**0.5
-    return bon, fit_curve("rl", grid, gold), fit_curve("rl", grid[near], gold[near])
+    return best, fit_curve(rl, grid, gold), fit_curve(rl, grid[near], gold[near])
 
 
 def columns(cells: list[dict[str, Any]]) -> dict[str, list[float]]:
     """Numbers of each seed for one row of the table."""
     both = [fits(cell) for cell in cells]
+    other = [fits(cell, bon="rl", rl="best_of_n") for cell in cells]
     paths = [Path(**cell["rl"]) for cell in cells]
     best = [int(np.argmax(path.gold)) for path in paths]
     return {
@@ -68,6 +69,9 @@ def columns(cells: list[dict[str, Any]]) -> dict[str, list[float]]:
         "near_alpha": [near.alpha for _, _, near in both],
         "near_beta": [near.beta for _, _, near in both],
         "near_r2": [near.r2 for _, _, near in both],
+        "bon_other": [bon.r2 for bon, _, _ in other],
+        "rl_other": [rl.r2 for _, rl, _ in other],
+        "near_other": [near.r2 for _, _, near in other],
         "peak": [path.gold[i] for path, i in zip(paths, best, strict=True)],
         "peak_kl": [path.kl[i] for path, i in zip(paths, best, strict=True)],
         "end": [path.end() for path in paths],
@@ -120,11 +124,16 @@ def report(results: list[dict[str, Any]]) -> list[str]:
                 _label(name),
                 *cells(name, f"{key}_alpha", f"{key}_beta"),
                 f"{np.median(rows[name][f'{key}_r2']):.3f} (lowest {min(rows[name][f'{key}_r2']):.3f})",
+                f"{np.median(rows[name][f'{key}_other']):.3f}",
                 f"{sum(beta > 0 for beta in rows[name][f'{key}_beta'])} of {len(results)}",
             ]
             for name in names
         ]
-        lines += [f"{title}:", "", *table(("proxy", "alpha", "beta", "R^2, median", "beta > 0"), body)]
+        lines += [
+            f"{title}:",
+            "",
+            *table(("proxy", "alpha", "beta", "R^2, median", "other form's R^2", "beta > 0"), body),
+        ]
     lines += ["Gold along the way, in standard deviations of gold under the reference.", ""]
     head = (
         "proxy",

@@ -195,6 +195,18 @@ def stage_options(
 
 
 @app.command()
+def explain(metric: Annotated[str, typer.Argument(help="a name from metrics.jsonl, e.g. objective/kl")]) -> None:
+    """Say what a logged number is, its unit, and what it looks like when all is well."""
+    from accord.metrics import entries, nearest
+
+    found = entries(metric)
+    if not found:
+        raise ConfigError(f"nothing logs '{metric}'", fix=f"try {', '.join(nearest(metric))}; all: docs/metrics.md")
+    for section, entry in found:
+        typer.echo(f"{metric}  ({section.title}; {entry.unit})\n    {entry.meaning}\n    healthy: {entry.healthy}")
+
+
+@app.command()
 def show(run_dir: Annotated[Path, typer.Argument(help="runs/<name>")]) -> None:
     """Print what a run has made: stages, time, memory, main numbers."""
     from accord.overview import print_run

@@ -79,7 +79,8 @@ def print_plan(config: RunConfig) -> None:
     out.print(table(heads, cells, right=range(1, len(heads))))
     out.print(
         "Phases take turns: the peak is the largest. Not counted: about 0.5 GiB for Python and its libraries,\n"
-        "the data, fragmentation. unknown: the model is not on this machine. docs/memory.md says what makes each phase smaller."
+        "the data, fragmentation. unknown: the model is not on this machine. docs/memory.md says how to make phases\n"
+        "smaller."
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from golden_file import ENTRIES
 
 HERE = Path(__file__).parent
+PARAMETER = re.compile(r"[0-9.]+|[WLT]+")
 NAME = re.compile(r"[a-z]+/\S+")
 
 
@@ -25,20 +26,22 @@ def strings(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def keys_named_in(source: str, keys: set[str]) -> set[str]:
-    """The keys that a file names, whole or as an f-string whose open places are filled by constants of the file."""
+    """The keys that a file names: whole, or without the number at the end, or as an f-string of its constants."""
     tree = ast.parse(source)
     nodes = list(strings(tree))
     constants = {str(node.value) for node in nodes if isinstance(node, ast.Constant)}
     found = constants & keys
+    # A name without its parameter, for files that look for the entry whatever the parameter is.
+    found |= {key for key in keys for name in constants if "/" in name and PARAMETER.fullmatch(key.removeprefix(name))}
     for node in nodes:
         if not isinstance(node, ast.JoinedStr):
             continue
         pattern = "".join(
-            re.escape(str(part.value)) if isinstance(part, ast.Constant) else "(.+)" for part in node.values
+            re.escape(str(part.value)) if isinstance(part, ast.Constant) else "(.*)" for part in node.values
         )
         for key in keys:
             match = re.fullmatch(pattern, key)
-            if match and "/" in pattern.partition("(.+)")[0] and constants.issuperset(match.groups()):
+            if match and "/" in pattern.partition("(.*)")[0] and constants.issuperset(match.groups()):
                 found.add(key)
     return found
 
@@ -76,8 +79,9 @@ def test_no_golden_test_asks_for_a_key_that_is_not_there() -> None:
         ('entry(f"a/{kind}")', set()),
         ('for kind in ("x", "y"): entry(f"a/{kind}")', {"a/x", "a/y"}),
         ('for kind in ("a/x", 3): entry(f"{kind}")', {"a/x"}),
+        ('[name for name in ENTRIES if name.startswith("a/z_eps")]', {"a/z_eps0.1"}),
         ("for n in (1, 2): entry(f'b/n{n}_m')", {"b/n1_m"}),
     ],
 )
 def test_the_check_itself(source: str, named: set[str]) -> None:
-    assert keys_named_in(source, {"a/x", "a/y", "b/n1_m"}) == named
+    assert keys_named_in(source, {"a/x", "a/y", "b/n1_m", "a/z_eps0.1"}) == named

@@ -113,7 +113,9 @@ def test_the_check_notices_sequences_that_see_each_other(monkeypatch: pytest.Mon
     monkeypatch.setattr(
         model_packing,
         "packed_row",
-        lambda rows: collate([sum(rows, [])], [[p > 0 for row in rows for p in range(len(row))]], pad_id=0),
+        lambda rows: collate(
+            [[t for row in rows for t in row]], [[p > 0 for row in rows for p in range(len(row))]], pad_id=0
+        ),
     )
     with pytest.raises(ModelError, match="see each other"):
         check_packing(policy())

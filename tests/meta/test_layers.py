@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2] / "src" / "accord"
 
 _L0 = [
     *["__init__", "errors", "types", "config", "yamlfile", "rng", "tracking", "progress", "stats"],
-    *["artifacts", "manifest", "checkpoints", "storage", "runlock", "memory"],
+    *["artifacts", "manifest", "checkpoints", "storage", "runlock", "memory", "metrics"],
 ]
 LAYER_OF = {
     **dict.fromkeys(_L0, "L0"),
@@ -34,6 +34,7 @@ LAYER_OF = {
             "report",
             "starter",
             "planning",
+            "forecast",
             "footprint",
             "terminal",
             "doctor",

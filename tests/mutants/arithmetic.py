@@ -52,7 +52,7 @@ ARITHMETIC = [
                 "the ratio of a weighted estimate is detached",
                 "return estimate * token_ratio(logp, old_logp, mask=mask)",
                 "return estimate * token_ratio(logp, old_logp, mask=mask).detach()",
-                "unit/test_policy_enumeration.py",
+                "unit/test_policy_enumeration.py::test_the_weighted_kl_stays_right_off_policy_for_the_state_it_is_in",
             ),
             (
                 "the controller's error is not clipped",

@@ -210,8 +210,8 @@ MACHINERY = [
     ),
     *mutants(
         "train/objectives/language.py",
-        "property/test_update.py unit/test_guards_losses.py",
-        [("the likelihood is minimised", "loss = -masked_sum(", "loss = masked_sum(")],
+        "unit/test_guards_losses.py",
+        [("the likelihood is minimised", "loss = nll(", "loss = -nll(")],
     ),
     *mutants(
         "engines/sampling.py",
@@ -240,7 +240,7 @@ MACHINERY = [
     ),
     *mutants(
         "engines/stops.py",
-        "unit/test_engine_stops.py",
+        "unit/test_engine_stops.py unit/test_guards_stops.py",
         [
             ("the stop token is not part of the reply", 'return end + 1, text, "stop"', 'return end, text, "stop"'),
             ("only the first stop id stops", "if token in stop_ids)", "if token in stop_ids[:1])"),

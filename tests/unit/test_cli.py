@@ -101,7 +101,7 @@ def check_error(result: tuple[int, str, str], *texts: str) -> None:
 
 
 def test_options_of_no_stage(accord) -> None:
-    check_error(accord("options", "pppo"), "no stage 'pppo'", "ppo, dpo")
+    check_error(accord("options", "pppo"), "no stage 'pppo'", "choose one of run, ", " ppo, ", " dpo, ")
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])

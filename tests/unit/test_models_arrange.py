@@ -271,6 +271,7 @@ def test_on_the_processor_nothing_moves_and_trained_models_cannot_be_parked() ->
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_visit_to_the_gpu_leaves_nothing_there() -> None:
     device = torch.device("cuda")
     ref = copy_frozen(CausalModel(tiny_llama(layers=2)))

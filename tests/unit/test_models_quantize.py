@@ -64,4 +64,6 @@ def test_a_base_in_4_bits_learns_and_is_exported_in_full_numbers(saved: Path) ->
     assert (after - before).abs().max() > 0.01
     plain = merged_from_4bit(policy.hf, "policy")
     assert not is_quantized(plain) and {p.dtype for p in plain.parameters()} == {torch.float32}
-    assert (CausalModel(plain)(BATCH).logp_BT - after).abs().max() < 1e-4
+    # Without a gradient bitsandbytes computes in bfloat16 on some processors, whatever it was told.
+    assert (CausalModel(plain)(BATCH).logp_BT - after).abs().max() < 0.1
+    assert (CausalModel(load_causal(saved))(BATCH).logp_BT - after).abs().max() > 0.3

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 
-from accord.batch import Batch
+from accord.batch import Batch, Forward
 from accord.errors import TrainingError
 from accord.train.credit import (
     GAECredit,
@@ -119,6 +120,35 @@ def test_the_penalty_on_long_replies_is_added_before_the_baseline() -> None:
         length = len(rollout.completion.token_ids)
         wanted = rollout.score.value - max(0.0, (length - 4) / 4)
         assert float(batch.score_B[row]) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_saturated_scores_are_what_is_optimised_and_raw_ones_what_is_reported() -> None:
+    of = source(saturation=0.5)
+    batch = of.prepare()
+    raw = torch.tensor([r.score.value for r in of.rollouts if r.score])
+    assert batch.score_B is not None and torch.allclose(batch.score_B, torch.nn.functional.logsigmoid(raw - 0.5))
+    assert of.report()["objective/scores"] == pytest.approx(float(raw.mean()), abs=1e-6)
+
+
+def test_the_reference_is_asked_while_the_visit_lasts() -> None:
+    of = source()
+    calls: list[str] = []
+
+    @contextmanager
+    def visit() -> Iterator[None]:
+        calls.append("in")
+        yield
+        calls.append("out")
+
+    ref = of.ref
+
+    def watched(batch: Batch) -> Forward:
+        calls.append("ref")
+        return ref(batch)
+
+    of.visit, of.ref = visit, watched
+    of.prepare()
+    assert calls[0] == "in" and calls[-1] == "out" and set(calls[1:-1]) == {"ref"}
 
 
 def test_a_greedy_reply_a_prompt_is_the_baseline() -> None:

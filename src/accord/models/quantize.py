@@ -78,7 +78,7 @@ def _full_numbers(inner: nn.Module) -> dict[str, Tensor]:
         value = weights.data
         if state is not None:
             if getattr(state, "packing_format_for_cpu", False):  # after a forward without gradients, on some processors
-                value, state = functional._convert_weight_packed_for_cpu_inverse(value, copy.copy(state))  # noqa: SLF001
+                value, state = functional._convert_weight_packed_for_cpu_inverse(value, copy.copy(state))
             value = functional.dequantize_4bit(value, state)
         found[name.replace(".base_layer", "")] = value.detach().cpu()
     return found

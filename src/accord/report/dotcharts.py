@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from accord.report.formats import Estimate, number, percent, tick_labels, ticks
-from accord.report.svg import drawing, fitted, line, marker, responsive, tag, text, text_width
+from accord.report.svg import drawing, fitted, legend, line, marker, responsive, tag, text, text_width
 from accord.stats import wilson
 
 
@@ -56,13 +56,14 @@ def dot_plot(
         step = 7.0
         band = step * (len(values) - 1) + 16
         row_h = band + (6 if wide else 24)
-        top, gap = 30.0, 12.0
+        keys = legend([(names[m], slots[m]) for m in values], width)
+        top, gap = 12.0 + 18 * len(keys), 12.0
         bottom = top + row_h * len(groups) + gap
 
         def x(value: float) -> float:
             return left + (value - low) / (high - low) * (right - left)
 
-        parts = _names(values, slots, names)
+        parts = [mark for row in keys for mark in row]
         marks = ticks(low, high, 6 if wide else 4)
         for mark, label in zip(marks, tick_labels(marks), strict=True):
             parts.append(line(x(mark), top, x(mark), bottom, class_="grid"))
@@ -91,16 +92,6 @@ def _dot(value: Estimate, slot: int, x: Callable[[float], float], y: float, what
         parts.append(tag("g", line(a, y, b, y, class_="ln whisker"), class_=f"s{slot}"))
         hint += f" ({number(value.lower)} to {number(value.upper)})"
     parts.append(marker(slot, x(value.value), y, r=4.4, hint=hint))
-    return parts
-
-
-def _names(values: Mapping[str, object], slots: Mapping[str, int], names: Mapping[str, str]) -> list[Markup]:
-    parts: list[Markup] = []
-    at = 0.0
-    for model in values:
-        parts.append(marker(slots[model], at + 6, 9, r=4.6))
-        parts.append(text(at + 16, 13.5, names[model], class_="key"))
-        at += 34 + text_width(names[model])
     return parts
 
 

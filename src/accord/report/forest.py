@@ -11,6 +11,8 @@ from accord.report.formats import Estimate, percent, ticks
 from accord.report.svg import drawing, fitted, line, responsive, tag, text, text_width
 
 _EVEN = 0.5
+_LONG = 12
+"""From this many rows on, they stand closer."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,11 @@ def forest(
 def _layout(rows: Sequence[Row], width: float, roomy: bool, span: tuple[float, float]) -> _Layout:
     noted = any(r.note for r in rows)
     if not roomy:
-        return _Layout(roomy, width, 16.0, width - 20, 68.0 if noted else 48.0, *span)
+        return _Layout(roomy, width, 16.0, width - 20, 68.0 if noted else 48.0, *span)  # three lines of words, or two
     labels = min(max(text_width(r.label, 13) for r in rows) + 22, width * 0.38)
     values = max(text_width(r.shown, 13) for r in rows) + 24
     notes = max(text_width(r.note, 11.5) for r in rows) + 16 if noted else 0.0
-    return _Layout(roomy, width, labels, width - values - notes, 34.0, *span)
+    return _Layout(roomy, width, labels, width - values - notes, 34.0 if len(rows) < _LONG else 25.0, *span)
 
 
 def _scale(layout: _Layout, count: int, ends: tuple[str, str]) -> list[Markup]:

@@ -13,16 +13,6 @@ from accord.stats import Interval
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 """Control characters, bidirectional overrides and lone surrogates: they can hide or reorder what is shown."""
 
-_KNOWN = {
-    "sft": "SFT",
-    "ppo": "PPO",
-    "dpo": "DPO",
-    "grpo": "GRPO",
-    "rloo": "RLOO",
-    "kto": "KTO",
-    "base": "Base",
-}
-
 DASH = "\u2013"
 MINUS = "\u2212"
 MISSING = "\u2014"
@@ -38,11 +28,6 @@ def finite(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
-
-
-def model_name(key: str) -> str:
-    """Return the name of a model or stage as a reader knows it (`sft` -> `SFT`)."""
-    return _KNOWN.get(key, key)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from accord.report.formats import (
     percent,
     percent_interval,
 )
+from accord.report.names import model_name
 from accord.report.runfiles import Run, mapping
 from accord.stats import wilson
 
@@ -72,12 +73,15 @@ class LabelReport:
     """Annotators beyond the table."""
     gold_chart: Markup | None
     sources: str
+    stage: str = ""
+    """Which stage they are of, when several collected some."""
 
 
 def read_labels(run: Run) -> LabelReport | None:
     """Read the single judgements and the metrics of the stage that wrote them; None when there were no labels."""
     name = "judgements.jsonl" if run.with_file("judgements.jsonl") else "preferences.jsonl"
-    stage = run.with_file(name) or run.stage("collect")
+    collected = run.of_kind("preferences")
+    stage = run.with_file(name) or (collected[-1] if collected else None)
     if stage is None:
         return None
     people: dict[str, Annotator] = {}
@@ -116,6 +120,7 @@ def read_labels(run: Run) -> LabelReport | None:
         left_out=max(len(ranked) - _SHOWN, 0),
         gold_chart=_gold_chart(ranked[:_SHOWN]),
         sources=", ".join(f"{name} {count}" for name, count in sources.most_common()),
+        stage=model_name(stage.name) if len(collected) > 1 else "",
     )
 
 

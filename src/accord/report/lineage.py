@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from accord.report.svg import drawing, tag, text
+from accord.report.svg import drawing, fitted, tag, text
 
 _BOX_W, _BOX_H, _GUTTER, _ROW_GAP = 112.0, 60.0, 46.0, 20.0
 _LANE = 11.0
+_BUNDLE = 4
+"""So many stages made from the same and used by the same are drawn as one box."""
 
 Spot = tuple[float, float]
 
@@ -27,6 +29,39 @@ class Node:
     """Colour slot."""
     outside: bool = False
     """Whether it was made elsewhere."""
+    members: tuple[str, ...] = ()
+    """Names of the stages that the box stands for, when it is more than one."""
+
+
+def bundled(nodes: Sequence[Node], edges: Sequence[tuple[str, str]]) -> tuple[list[Node], list[tuple[str, str]]]:
+    """Put stages that are made from the same and used by the same into one box, so that many algorithms stay readable.
+
+    Args:
+        nodes: in an order in which sources come before what is made from them.
+        edges: (source key, target key).
+
+    Returns:
+        The nodes, a bundle in the place of its first member, and the edges without repetitions.
+    """
+    groups: dict[tuple[frozenset[str], frozenset[str], bool], list[Node]] = {}
+    for node in nodes:
+        sources = frozenset(a for a, b in edges if b == node.key)
+        targets = frozenset(b for a, b in edges if a == node.key)
+        groups.setdefault((sources, targets, node.outside), []).append(node)
+    into: dict[str, str] = {}
+    kept: dict[str, Node] = {}
+    for group in groups.values():
+        if len(group) < _BUNDLE:
+            kept.update({node.key: node for node in group})
+            continue
+        names = tuple(node.label for node in group)
+        room = _BOX_W - 22
+        lines = (fitted(", ".join(names), room, 11), "named in the table" if not group[0].outside else "from elsewhere")
+        first = group[0]
+        kept[first.key] = Node(first.key, f"{len(group)} stages", lines, first.slot, first.outside, names)
+        into.update({node.key: first.key for node in group})
+    joined = dict.fromkeys((into.get(a, a), into.get(b, b)) for a, b in edges)
+    return [kept[node.key] for node in nodes if node.key in kept], list(joined)
 
 
 def lineage(nodes: Sequence[Node], edges: Sequence[tuple[str, str]], *, title: str) -> Markup:
@@ -70,7 +105,9 @@ def lineage(nodes: Sequence[Node], edges: Sequence[tuple[str, str]], *, title: s
     columns = 1 + max((column for column, _ in place.values()), default=0)
     height = (max(lanes.values()) if lanes else boxes_end) + 12
     said = (
-        f"{n.label} from {', '.join(m.label for m in nodes if (m.key, n.key) in edges) or 'nothing'}." for n in nodes
+        f"{n.label}{f' ({names})' if (names := ', '.join(n.members)) else ''} from "
+        f"{', '.join(m.label for m in nodes if (m.key, n.key) in edges) or 'nothing'}."
+        for n in nodes
     )
     return drawing(
         parts,
@@ -156,4 +193,6 @@ def _box(node: Node, place: tuple[int, int], slot: int) -> Markup:
     label = node.label if len(node.label) <= 14 else node.label[:13] + "\u2026"
     parts.append(text(x + 13, y + 21, label, class_="row strong"))
     parts += [text(x + 13, y + 37 + 15 * i, words, class_="small") for i, words in enumerate(node.lines[:2])]
-    return tag("g", tag("title", node.label), *parts, class_=f"s{slot}")
+    if node.members:
+        parts.insert(0, tag("rect", x=x + 4, y=y - 4, width=_BOX_W, height=_BOX_H, rx=7, class_="box"))
+    return tag("g", tag("title", ", ".join(node.members) or node.label), *parts, class_=f"s{slot}")

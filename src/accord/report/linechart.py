@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from accord.report.formats import number, tick_labels, ticks
-from accord.report.svg import drawing, fitted, line, marker, polyline, responsive, spread, tag, text, text_width
+from accord.report.svg import drawing, fitted, legend, line, marker, polyline, responsive, spread, tag, text, text_width
 
 _WIDTH, _HEIGHT = 340.0, 210.0
 _TOP, _BOTTOM, _LEFT = 14.0, 40.0, 46.0
@@ -18,6 +18,15 @@ _KEPT = 240
 """At most this many raw points are drawn a line; extremes are kept."""
 
 Point = tuple[float, float | None]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with its heading and one line on how to read it."""
+
+    title: str
+    note: str
+    svg: Markup
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,10 @@ class Series:
     """Colour slot."""
     note: str = ""
     """For paths: what to write at the highest point, unless it is the last."""
+    bars: Sequence[tuple[float, float, float]] = ()
+    """For paths: (x, low, high) of 95 % intervals."""
+    hints: Sequence[str] = ()
+    """For paths: what each point is, beside its values."""
 
 
 def line_chart(
@@ -40,6 +53,7 @@ def line_chart(
     x_label: str = "step",
     level: float | None = None,
     path: bool = False,
+    kept: int = _KEPT,
 ) -> Markup | None:
     """Draw values over x; returns None when no series has a finite value.
 
@@ -49,6 +63,7 @@ def line_chart(
         x_label: what x is.
         level: a value to mark by a dashed line, such as a target.
         path: join points in the order given and mark each one, instead of smoothing a curve over steps.
+        kept: at most this many raw points are drawn a line; extremes are kept.
     """
     shown = [s for s in series if any(y is not None for _, y in s.points)]
     if not shown:
@@ -56,39 +71,76 @@ def line_chart(
 
     def build(width: float, roomy: bool) -> Markup:
         height = 270.0 if path and roomy else _HEIGHT
-        return _draw(shown, (width, height), title, x_label, level, path)
+        return _draw(shown, (width, height), title, x_label, level, path, kept)
 
     return responsive(build, {"mid wide": 500.0, "narrow": 340.0}) if path else build(_WIDTH, False)
 
 
+def small_chart(s: Series, over: tuple[float, float], title: str, level: float | None = None) -> Markup:
+    """Draw one of many small charts that share a scale: a name, a line and the last value.
+
+    Args:
+        s: the line.
+        over: lowest and highest value of all charts.
+        title: what it shows, for screen readers.
+        level: a value to mark by a dashed line.
+    """
+    width, height = 168.0, 78.0
+    points = [(a, b) for a, b in s.points if b is not None]
+    parts = [text(0, 12, fitted(s.label, width - 44, 12), class_="key")]
+    if points:
+        parts.append(text(width, 12, number(points[-1][1]), class_="key strong", anchor="end"))
+        x = Axis(*span(points[0][0], points[-1][0], pad=0.0), 1, width - 3)
+        y = Axis(*span(*over, pad=0.04), height - 4, 20)
+        parts.append(line(0, height - 2, width, height - 2, class_="axis"))
+        if level is not None:
+            parts.append(line(0, y(level), width, y(level), class_="level"))
+        for segment in _segments(s.points):
+            parts.append(polyline([(x(a), y(b)) for a, b in _thin(segment, _KEPT // 4)], class_="ln"))
+        parts.append(tag("circle", cx=x(points[-1][0]), cy=y(points[-1][1]), r=2.6, class_="mk dot"))
+    body = tag("g", *parts, class_=f"s{s.slot}")
+    return drawing([body], width=width, height=height, title=title, desc=_told([s], "step") if points else "No value.")
+
+
 def _draw(
-    shown: Sequence[Series], size: tuple[float, float], title: str, x_label: str, level: float | None, path: bool
+    shown: Sequence[Series],
+    size: tuple[float, float],
+    title: str,
+    x_label: str,
+    level: float | None,
+    path: bool,
+    kept: int,
 ) -> Markup:
     width, height = size
     named = len(shown) > 1
     top, right = _TOP, 16.0
+    keys: list[list[Markup]] = []
     if path:
-        top += 18 if named else 0
+        keys = legend([(s.label, s.slot) for s in shown], width, _LEFT) if named else []
+        top += 18 * len(keys)
+        height += 18 * max(len(keys) - 1, 0)
     else:
         right = 12 + min(max(text_width(_end_text(s, named), 11.5) for s in shown), 120)
     xs = [x for s in shown for x, _ in s.points]
     ys = [y for s in shown for _, y in s.points if y is not None] + ([] if level is None else [level])
-    x_axis = _Axis(*_span(min(xs), max(xs), pad=0.03 if path else 0.0), _LEFT, width - right)
-    y_axis = _Axis(*_span(min(ys), max(ys), pad=0.06), height - _BOTTOM, top)
-    parts = _frame(x_axis, y_axis, x_label)
+    ys += [end for s in shown for _, *ends in s.bars for end in ends]
+    x_axis = Axis(*span(min(xs), max(xs), pad=0.03 if path else 0.0), _LEFT, width - right)
+    y_axis = Axis(*span(min(ys), max(ys), pad=0.06), height - _BOTTOM, top)
+    parts = frame(x_axis, y_axis, x_label)
     if level is not None:
         parts.append(line(_LEFT, y_axis(level), width - right, y_axis(level), class_="level"))
     for s in shown:
-        parts += _path(s, x_axis, y_axis) if path else _curve(s, x_axis, y_axis)
-    if path:
-        parts += _legend(shown) if named else []
-    else:
+        parts += _path(s, x_axis, y_axis) if path else _curve(s, x_axis, y_axis, kept)
+    parts += [mark for row in keys for mark in row]
+    if not path:
         parts += _end_labels(shown, x_axis, y_axis, named)
     return drawing(parts, width=width, height=height, title=title, desc=_told(shown, x_label))
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
+    """A scale: values from low to high lie between two places of the drawing."""
+
     low: float
     high: float
     start: float
@@ -98,7 +150,7 @@ class _Axis:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
-def _span(low: float, high: float, *, pad: float) -> tuple[float, float]:
+def span(low: float, high: float, *, pad: float) -> tuple[float, float]:
     """Widen a range; a constant gets a range around it."""
     if high - low <= 1e-9 * max(abs(low), abs(high)) or high == low:
         half = abs(low) * 0.1 or 0.5
@@ -106,7 +158,8 @@ def _span(low: float, high: float, *, pad: float) -> tuple[float, float]:
     return (low - pad * (high - low), high + pad * (high - low))
 
 
-def _frame(x: _Axis, y: _Axis, x_label: str) -> list[Markup]:
+def frame(x: Axis, y: Axis, x_label: str) -> list[Markup]:
+    """Return grid lines, ticks and the line at the bottom."""
     parts: list[Markup] = []
     y_ticks = ticks(y.low, y.high, 4)
     for value, label in zip(y_ticks, tick_labels(y_ticks), strict=True):
@@ -121,16 +174,16 @@ def _frame(x: _Axis, y: _Axis, x_label: str) -> list[Markup]:
     return parts
 
 
-def _curve(s: Series, x: _Axis, y: _Axis) -> list[Markup]:
+def _curve(s: Series, x: Axis, y: Axis, most: int) -> list[Markup]:
     raw = _segments(s.points)
     parts: list[Markup] = []
     smooth = sum(len(segment) for segment in raw) >= _MANY
     for segment in raw:
-        drawn = [(x(a), y(b)) for a, b in _thin(segment)]
+        drawn = [(x(a), y(b)) for a, b in _thin(segment, most)]
         parts.append(polyline(drawn, class_="raw" if smooth else "ln"))
         if smooth:
             mean = running_mean(segment)
-            stride = max(len(mean) // _KEPT, 1)
+            stride = max(len(mean) // most, 1)
             kept = mean[::stride] + ([mean[-1]] if (len(mean) - 1) % stride else [])
             parts.append(polyline([(x(a), y(b)) for a, b in kept], class_="ln"))
         elif len(segment) <= 24 and len(segment) > 1:
@@ -151,12 +204,15 @@ def _curve(s: Series, x: _Axis, y: _Axis) -> list[Markup]:
     return [tag("g", *parts, class_=f"s{s.slot}")]
 
 
-def _path(s: Series, x: _Axis, y: _Axis) -> list[Markup]:
+def _path(s: Series, x: Axis, y: Axis) -> list[Markup]:
     points = [(a, b) for a, b in s.points if b is not None]
-    parts = [tag("g", polyline([(x(a), y(b)) for a, b in points], class_="ln thin"), class_=f"s{s.slot}")]
+    whiskers = [line(x(a), y(low), x(a), y(high), class_="ln whisker") for a, low, high in s.bars]
+    thread = polyline([(x(a), y(b)) for a, b in points], class_="ln thin")
+    parts = [tag("g", *whiskers, thread, class_=f"s{s.slot}")]
     for i, (a, b) in enumerate(points):
         last = i == len(points) - 1
-        hint = f"{s.label}: {number(b)} at {number(a)}"
+        what = f", {s.hints[i]}" if i < len(s.hints) else ""
+        hint = f"{s.label}{what}: {number(b)} at {number(a)}"
         parts.append(marker(s.slot, x(a), y(b), r=5.4 if last else 3.0, hint=hint))
     a, b = max(points, key=lambda p: p[1])
     if s.note and (a, b) != points[-1]:
@@ -165,17 +221,7 @@ def _path(s: Series, x: _Axis, y: _Axis) -> list[Markup]:
     return parts
 
 
-def _legend(shown: Sequence[Series]) -> list[Markup]:
-    parts: list[Markup] = []
-    at = _LEFT
-    for s in shown:
-        parts.append(marker(s.slot, at + 5, 9, r=4.2))
-        parts.append(text(at + 14, 13, s.label, class_="key"))
-        at += 30 + text_width(s.label)
-    return parts
-
-
-def _end_labels(shown: Sequence[Series], x: _Axis, y: _Axis, named: bool) -> list[Markup]:
+def _end_labels(shown: Sequence[Series], x: Axis, y: Axis, named: bool) -> list[Markup]:
     places = spread([y(_end(s)) for s in shown], 13.5, y.end, y.start - 2)
     return [
         text(x.end + 6, place + 4, _end_text(s, named), class_=f"lb s{s.slot}")
@@ -204,11 +250,11 @@ def _segments(points: Sequence[Point]) -> list[list[tuple[float, float]]]:
     return [segment for segment in segments if segment]
 
 
-def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _thin(points: list[tuple[float, float]], most: int) -> list[tuple[float, float]]:
     """Keep the lowest and the highest point of each bucket, in order of x."""
-    if len(points) <= _KEPT:
+    if len(points) <= most:
         return points
-    size = -(-len(points) * 2 // _KEPT)
+    size = -(-len(points) * 2 // most)
     kept: list[tuple[float, float]] = []
     for i in range(0, len(points), size):
         bucket = points[i : i + size]

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from accord.report.formats import Estimate, estimate, finite, from_interval, model_name, number, signed_percent
+from accord.report.formats import Estimate, estimate, finite, from_interval, number, signed_percent
+from accord.report.names import MANY, model_name
 from accord.report.runfiles import Run, mapping, sequence
 from accord.stats import bootstrap_mean
 
 TOTAL = "utility"
-_USUAL = ("base", "sft")
+_SHOWN = 6
+"""Models in a figure that cannot show all."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,40 @@ class Outcome:
     gains: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     """Model -> part -> paired difference from the reference on the same prompts."""
 
+    earlier: frozenset[str] = frozenset()
+    """Models that were not made from the reference, such as what it was itself made from."""
+
     @property
     def trained(self) -> tuple[str, ...]:
-        """The models that are neither the base nor the reference."""
-        return tuple(m for m in self.models if m != self.reference and m not in _USUAL)
+        """The models that were made from the reference, as far as is known."""
+        return tuple(m for m in self.models if m != self.reference and m not in self.earlier)
+
+    @property
+    def many(self) -> bool:
+        """Whether there are more models than one figure can tell apart."""
+        return len(self.models) > MANY
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        """The models from best to worst: by win rate against the reference, else by utility; unknown ones last."""
+
+        def worth(model: str) -> tuple[bool, float]:
+            against = self.against_reference(model)
+            value = against.rate.value if against is not None else 0.5 if model == self.reference else None
+            if value is None and not self.comparisons:
+                value = self.utility[model].value if model in self.utility else None
+            return (value is not None, value or 0.0)
+
+        return tuple(sorted(self.models, key=worth, reverse=True))
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The models of a figure that cannot show all, in their order: the reference, the best ones and the worst."""
+        if not self.many:
+            return self.models
+        others = [m for m in self.ranked if m != self.reference]
+        kept = {self.reference, *others[: _SHOWN - 2], others[-1]}
+        return tuple(m for m in self.models if m in kept)
 
     @property
     def names(self) -> dict[str, str]:
@@ -94,8 +126,11 @@ def read_outcome(run: Run) -> Outcome | None:
     models = mapping(raw.get("models"))
     comparisons = tuple(c for c in map(_comparison, sequence(raw.get("win_rates"))) if c is not None)
     in_pairs = [m for c in comparisons for m in (c.a, c.b)]
-    names = sorted(dict.fromkeys([*map(str, models), *in_pairs]), key=_usual_order)
-    reference = "sft" if "sft" in names else next(iter([c.b for c in comparisons]), None)
+    names = list(dict.fromkeys([*map(str, models), *in_pairs]))
+    told = raw.get("baseline")
+    reference = told if isinstance(told, str) and told in names else next((c.b for c in comparisons), None)
+    start = run.models.get(reference or "")
+    made = {m: run.made_from(stage) for m in names if (stage := run.models.get(m)) is not None}
     parts = {
         m: {str(p): e for p, v in mapping(mapping(models.get(m)).get("parts")).items() if (e := estimate(v))}
         for m in names
@@ -110,14 +145,10 @@ def read_outcome(run: Run) -> Outcome | None:
         kls={m: finite(mapping(models.get(m)).get("kl")) for m in names},
         comparisons=comparisons,
         extra=mapping(raw.get("extra")),
+        earlier=frozenset(m for m, prints in made.items() if start is not None and start.fingerprint not in prints),
     )
     gains = _paired_gains(list(run.rows("answers.jsonl")), outcome)
     return Outcome(**{**outcome.__dict__, "gains": gains})
-
-
-def _usual_order(name: str) -> tuple[int, str]:
-    order = ("base", "sft", "ppo", "dpo")
-    return (order.index(name) if name in order else len(order), name)
 
 
 def _comparison(raw: Any) -> Comparison | None:

@@ -9,21 +9,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from accord.report.formats import MISSING, duration, finite, memory, model_name, number
-from accord.report.lineage import Node, lineage
-from accord.report.runfiles import Run, Stage
-from accord.report.svg import stage_slot
+from accord.report.formats import MISSING, duration, finite, memory, number
+from accord.report.lineage import Node, bundled, lineage
+from accord.report.names import model_name, told
+from accord.report.runfiles import Input, Run, Stage
 
-_TOLD = {
-    "pretrain": "base model from raw text",
-    "sft": "imitates demonstrations",
-    "sample": "replies to be compared",
-    "collect": "people say which is better",
-    "reward": "learns what people prefer",
-    "ppo": "reinforcement learning",
-    "dpo": "learns from pairs directly",
-    "evaluate": "compares all models",
-}
 _CONFIG_LIMIT = 4000
 
 
@@ -71,8 +61,8 @@ def read_provenance(run: Run) -> Provenance:
         rows=tuple(
             StageRow(
                 name=model_name(s.name),
-                told=_TOLD.get(s.name, s.kind),
-                slot=stage_slot(s.name),
+                told=told(s.name, s.kind),
+                slot=run.slots[s.name],
                 fingerprint=s.fingerprint,
                 made_from=tuple(
                     f"{model_name(prints.get(x.fingerprint, x.stage))} {x.fingerprint[:8]}" for x in s.inputs
@@ -109,13 +99,19 @@ def _drawing(run: Run) -> Markup | None:
         for x in s.inputs:
             key = x.fingerprint if x.fingerprint in known else f"outside {x.stage} {x.fingerprint}"
             if key not in known and key not in outside:
-                outside[key] = Node(key, model_name(x.stage), ("from elsewhere", x.fingerprint[:8]), outside=True)
+                outside[key] = Node(key, _outside_name(x), ("from elsewhere", x.fingerprint[:8]), outside=True)
                 nodes.append(outside[key])
             if (key, s.fingerprint) not in edges:
                 edges.append((key, s.fingerprint))
         cost = " \u00b7 ".join(w for w in (duration(s.seconds), memory(s.memory_mb)) if w != MISSING)
-        nodes.append(Node(s.fingerprint, model_name(s.name), (s.fingerprint[:8], cost), stage_slot(s.name)))
+        nodes.append(Node(s.fingerprint, model_name(s.name), (s.fingerprint[:8], cost), run.slots[s.name]))
+    nodes, edges = bundled(nodes, edges)
     return lineage(nodes, edges, title=f"Pipeline of the run {run.name}")
+
+
+def _outside_name(source: Input) -> str:
+    """What an artifact of elsewhere is called: its stage, or what it is used as."""
+    return source.name.partition(".")[0] if source.stage == "external" else model_name(source.stage)
 
 
 def _result(metrics: Mapping[str, Any]) -> str:

@@ -15,15 +15,15 @@ from accord.report.formats import (
     Estimate,
     estimate,
     finite,
-    model_name,
     number,
     percent_interval,
     signed,
 )
-from accord.report.outcome import TOTAL, Outcome
-from accord.report.svg import model_slots
+from accord.report.names import distinct, model_name
+from accord.report.outcome import TOTAL, Comparison, Outcome
 
 _LISTED = 20
+_DRAWN = 60
 
 
 class Cell(NamedTuple):
@@ -34,35 +34,56 @@ class Cell(NamedTuple):
     tone: str = ""
 
 
-def win_rate_chart(outcome: Outcome) -> Markup | None:
-    """Draw every win rate with its interval, and lengths beside."""
-    if not outcome.comparisons:
-        return None
+def win_rate_charts(outcome: Outcome) -> list[tuple[str, Markup]]:
+    """Draw every win rate with its interval, and lengths beside: those against the reference, then the others.
+
+    Best first; beyond `_DRAWN` in one chart the heading says how many are left to results.json.
+    """
+    against = [c for m in outcome.models if (c := outcome.against_reference(m)) is not None]
+    pairs = {frozenset((c.a, c.b)) for c in against}
+    others = [c for c in outcome.comparisons if frozenset((c.a, c.b)) not in pairs]
+    start = model_name(outcome.reference or "")
+    charts: list[tuple[str, Markup]] = []
+    for heading, found in ((f"Win rates against {start}", against), ("Win rates of other pairs", others)):
+        found = sorted(found, key=lambda c: -c.rate.value)
+        more = f" (the first {_DRAWN} of {len(found)})" if len(found) > _DRAWN else ""
+        if found:
+            charts.append((heading + more, _win_rates(found[:_DRAWN], heading, other=found[0] in others)))
+    return charts
+
+
+def _win_rates(found: list[Comparison], title: str, *, other: bool) -> Markup:
     rows = [
-        Row(f"{model_name(c.a)} against {model_name(c.b)}", c.rate, percent_interval(c.rate), c.tone, c.length_note)
-        for c in outcome.comparisons
+        Row(
+            model_name(c.a) + (f" against {model_name(c.b)}" if other else ""),
+            c.rate,
+            percent_interval(c.rate),
+            c.tone,
+            c.length_note,
+        )
+        for c in found
     ]
-    low = min([0.3] + [math.floor(c.rate.lower * 10) / 10 for c in outcome.comparisons])
-    high = max([0.7] + [math.ceil(c.rate.upper * 10) / 10 for c in outcome.comparisons])
-    return forest(rows, title="Win rates with 95 % intervals", low=low, high=high, ends=("worse", "better"))
+    low = min([0.3] + [math.floor(c.rate.lower * 10) / 10 for c in found])
+    high = max([0.7] + [math.ceil(c.rate.upper * 10) / 10 for c in found])
+    return forest(rows, title=f"{title}, with 95 % intervals", low=low, high=high, ends=("worse", "better"))
 
 
-def parts_chart(outcome: Outcome) -> Markup | None:
-    """Draw utility and its parts, a dot a model."""
+def parts_chart(outcome: Outcome, slots: Mapping[str, int]) -> Markup | None:
+    """Draw utility and its parts, a dot a model; of many models those of `Outcome.shown`."""
     parts = list(dict.fromkeys(p for by_part in outcome.parts.values() for p in by_part))
     values = {
         m: {**({TOTAL: outcome.utility[m]} if m in outcome.utility else {}), **outcome.parts.get(m, {})}
-        for m in outcome.models
+        for m in outcome.shown
     }
     values = {m: by_part for m, by_part in values.items() if by_part}
     groups = [TOTAL, *(p for p in parts if p != TOTAL)]
     groups = [g for g in groups if any(g in by_part for by_part in values.values())]
-    slots = model_slots(outcome.models)
-    return dot_plot(groups, values, slots, title="Utility by part and model", names=outcome.names)
+    colours = distinct(list(values), slots)
+    return dot_plot(groups, values, colours, title="Utility by part and model", names=outcome.names)
 
 
 def model_table(outcome: Outcome) -> list[list[Cell]]:
-    """Return a row a model: name, utility, gain over the reference, mean length, KL."""
+    """Return a row a model: name, utility, gain over the reference, mean length, KL; many models best first."""
     return [
         [
             Cell(model_name(m)),
@@ -71,16 +92,17 @@ def model_table(outcome: Outcome) -> list[list[Cell]]:
             Cell(number(outcome.lengths[m])),
             Cell(number(outcome.kls[m])),
         ]
-        for m in outcome.models
+        for m in (outcome.ranked if outcome.many else outcome.models)
     ]
 
 
 def gain_table(outcome: Outcome) -> tuple[list[str], list[list[Cell]]]:
-    """Return model names and, a part a row, the paired differences from the reference."""
-    models = [m for m in outcome.trained if outcome.gains.get(m)]
+    """Return heads and rows of the paired differences from the reference: the name of the model, then its parts."""
+    models = [m for m in (outcome.ranked if outcome.many else outcome.models) if m in outcome.trained]
+    models = [m for m in models if outcome.gains.get(m)]
     parts = list(dict.fromkeys(p for m in models for p in outcome.gains[m]))
-    rows = [[Cell(part), *(_gain_cell(outcome.gains[m].get(part)) for m in models)] for part in parts]
-    return [model_name(m) for m in models], rows
+    rows = [[Cell(model_name(m)), *(_gain_cell(outcome.gains[m].get(part)) for part in parts)] for m in models]
+    return parts, rows
 
 
 def flat(raw: Any, prefix: str = "") -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Read what a run left on disk: manifests, metric logs, evaluations. Plain JSON; no stage is imported.
+"""Read what a run left on disk: manifests, metric logs, evaluations. Plain JSON; no code of a stage is imported.
 
 A file that is absent belongs to a stage that has not run; a file that is damaged is named in `Run.notes`, which
 the page prints, so that nothing is left out without a word.
@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from accord.errors import ArtifactError
+from accord.pipeline import INDEX
 from accord.report.formats import finite
+from accord.report.names import colours, kind_of, place
 
-ORDER = ("pretrain", "sft", "sample", "collect", "reward", "ppo", "dpo", "evaluate")
 _CONFIG_LIMIT = 60_000
 
 
@@ -45,6 +47,11 @@ class Stage:
     inputs: tuple[Input, ...]
     seconds: float | None
     memory_mb: float | None
+
+    @property
+    def makes(self) -> str:
+        """Kind of the output: of the stage that its name tells, else as the manifest says."""
+        return kind_of(self.name) or self.kind
 
 
 @dataclass(frozen=True)
@@ -85,15 +92,46 @@ class Run:
         """Return the stage of that name."""
         return next((s for s in self.stages if s.name == name), None)
 
-    def with_file(self, filename: str, *, prefer: str = "") -> Stage | None:
-        """Return the stage that wrote such a file: the preferred one, else the last in order of making."""
-        found = [s for s in self.stages if (s.dir / filename).is_file()]
-        return next((s for s in found if s.name == prefer), found[-1] if found else None)
+    def of_kind(self, kind: str) -> list[Stage]:
+        """Return the stages that made such artifacts, inputs first."""
+        return [s for s in self.stages if s.makes == kind]
 
-    def json(self, filename: str, *, prefer: str = "") -> Mapping[str, Any] | None:
-        """Return the JSON object in the file of that name (`with_file` tells which)."""
-        stage = self.with_file(filename, prefer=prefer)
-        return None if stage is None else _read_object(stage.dir / filename, self.dir, self.notes)
+    @cached_property
+    def slots(self) -> dict[str, int]:
+        """Colour slot of every section, and of every model of an evaluation by the stage that made it."""
+        slots = colours([s.name for s in self.stages], {s.name: s.kind for s in self.stages})
+        return {**{model: slots[stage.name] for model, stage in self.models.items()}, **slots}
+
+    @cached_property
+    def models(self) -> dict[str, Stage]:
+        """What the evaluation calls its models -> the stage that made each, where it is in the run."""
+        by_print = {s.fingerprint: s for s in self.stages}
+        inputs = [i for s in self.of_kind("results") for i in s.inputs]
+        named = {i.name.partition(".")[2]: by_print[i.fingerprint] for i in inputs if i.fingerprint in by_print}
+        return {**{s.name: s for s in self.of_kind("policy")}, **{name: s for name, s in named.items() if name}}
+
+    def made_from(self, stage: Stage) -> set[str]:
+        """Fingerprints of all that went into a stage, its own among them."""
+        by_print = {s.fingerprint: s for s in self.stages}
+        found: set[str] = set()
+        ends = [stage.fingerprint]
+        while ends:
+            print_ = ends.pop()
+            if print_ not in found:
+                found.add(print_)
+                ends += [i.fingerprint for i in by_print[print_].inputs] if print_ in by_print else []
+        return found
+
+    def with_file(self, filename: str) -> Stage | None:
+        """Return the last stage, in order of making, that wrote such a file."""
+        return next((s for s in reversed(self.stages) if (s.dir / filename).is_file()), None)
+
+    def json(self, filename: str, stage: Stage | None = None) -> Mapping[str, Any] | None:
+        """Return the JSON object in the file of that name, of the stage given or of what `with_file` tells."""
+        stage = stage or self.with_file(filename)
+        if stage is None or not (stage.dir / filename).is_file():
+            return None
+        return _read_object(stage.dir / filename, self.dir, self.notes)
 
     def rows(self, filename: str) -> Iterator[Mapping[str, Any]]:
         """Yield the JSON lines of the file of that name (`with_file` tells which)."""
@@ -133,15 +171,16 @@ def read_run(run_dir: Path) -> Run:
     found: list[Stage] = []
     for path in sorted(run_dir.glob("*/manifest.json")):
         raw = _read_object(path, run_dir, notes)
-        if raw is not None and raw.get("stage") != "report":
+        if raw is not None and kind_of(str(raw.get("stage"))) != "report":
             found.append(_stage(path.parent, raw))
     config = run_dir / "config.yaml"
     text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
     if len(text) > _CONFIG_LIMIT:
         notes.append(f"config.yaml is long: the first {_CONFIG_LIMIT} of {len(text)} characters are shown")
         text = text[:_CONFIG_LIMIT]
-    current, superseded = _current(found)
-    return Run(run_dir.resolve().name, run_dir, _ordered(current), superseded, text, notes)
+    index = _index(run_dir, notes)
+    current, superseded = _current(found, index)
+    return Run(run_dir.resolve().name, run_dir, _ordered(current, index), superseded, text, notes)
 
 
 def read_rows(path: Path, root: Path, notes: list[str]) -> Iterator[Mapping[str, Any]]:
@@ -215,12 +254,25 @@ def _stage(directory: Path, raw: Mapping[str, Any]) -> Stage:
     )
 
 
-def _current(found: list[Stage]) -> tuple[list[Stage], list[Stage]]:
-    """Keep one artifact a stage name: what the newest evaluation was made from, else the newest."""
-    newest = sorted(found, key=lambda s: (s.created, s.fingerprint), reverse=True)
+def _index(run_dir: Path, notes: list[str]) -> dict[str, str]:
+    """Section -> directory as the newest invocation made or used them; empty without an index."""
+    raw = _read_object(run_dir / INDEX, run_dir, notes) if (run_dir / INDEX).is_file() else None
+    return {str(section): str(name) for section, name in mapping(mapping(raw).get("stages")).items()}
+
+
+def _current(found: list[Stage], index: Mapping[str, str]) -> tuple[list[Stage], list[Stage]]:
+    """Keep one artifact a section: what the newest evaluations were made from, else what the index names or the newest.
+
+    An evaluation is newest by the index, else by time.
+    """
+    newest = sorted(found, key=lambda s: (index.get(s.name) == s.dir.name, s.created, s.fingerprint), reverse=True)
     by_print = {s.fingerprint: s for s in found}
     used: set[str] = set()
-    open_ends = [s.fingerprint for s in newest if s.name == "evaluate"][:1]
+    last: dict[str, Stage] = {}
+    for stage in newest:
+        if stage.makes == "results":
+            last.setdefault(stage.name, stage)
+    open_ends = [s.fingerprint for s in last.values()]
     while open_ends:
         print_ = open_ends.pop()
         if print_ in by_print and print_ not in used:
@@ -233,12 +285,13 @@ def _current(found: list[Stage]) -> tuple[list[Stage], list[Stage]]:
     return list(chosen.values()), [s for s in newest if id(s) not in kept]
 
 
-def _ordered(stages: list[Stage]) -> list[Stage]:
-    """Sort so that inputs come first, in the usual order of stages where the inputs leave it open."""
+def _ordered(stages: list[Stage], index: Mapping[str, str]) -> list[Stage]:
+    """Sort so that inputs come first, in the order of the index, else of a standard run, where they leave it open."""
+    named = list(index)
 
-    def rank(stage: Stage) -> tuple[int, str, str]:
-        index = ORDER.index(stage.name) if stage.name in ORDER else len(ORDER)
-        return (index, stage.created, stage.name)
+    def rank(stage: Stage) -> tuple[int, int, str, str]:
+        known = named.index(stage.name) if stage.name in index else len(named)
+        return (known, place(stage.name), stage.created, stage.name)
 
     waiting = sorted(stages, key=rank)
     prints = {s.fingerprint for s in stages}

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accord.report.formats import finite, model_name, number
-from accord.report.outcome import TOTAL
+from accord.report.formats import finite, number
+from accord.report.names import distinct, model_name
+from accord.report.outcome import TOTAL, Outcome
 from accord.report.runfiles import Run, mapping
-from accord.report.svg import model_slots
 
 _LIMIT = 1200
 _FAMILY = ("family", "task", "category", "kind", "split", "source")
-_ORDER = ("base", "sft", "ppo", "dpo")
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,18 @@ class Sample:
     turns: tuple[tuple[str, str], ...]
     """(role, text)"""
     answers: tuple[Answer, ...]
+    left_out: int = 0
+    """Models whose answers are not shown."""
 
 
-def read_samples(run: Run, count: int = 12) -> list[Sample]:
-    """Pick prompts in turn from each family (one of the prompt's meta fields), evenly spaced within it."""
+def read_samples(run: Run, outcome: Outcome | None = None, count: int = 12) -> list[Sample]:
+    """Pick prompts in turn from each family (one of the prompt's meta fields), evenly spaced within it.
+
+    Args:
+        run: gives `answers.jsonl` and the colours.
+        outcome: tells the order of the models, and of many models which are shown.
+        count: prompts.
+    """
     rows = list(run.rows("answers.jsonl"))
     families: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
@@ -55,7 +62,7 @@ def read_samples(run: Run, count: int = 12) -> list[Sample]:
     picked: list[int] = []
     for family, members in families.items():
         picked += [members[k * len(members) // quota[family]] for k in range(quota[family])]
-    return [_sample(rows[i]) for i in sorted(picked)]
+    return [_sample(rows[i], run, outcome) for i in sorted(picked)]
 
 
 def _family(row: Mapping[str, Any]) -> str:
@@ -63,12 +70,16 @@ def _family(row: Mapping[str, Any]) -> str:
     return next((str(meta[key]) for key in _FAMILY if isinstance(meta.get(key), str | int)), "")
 
 
-def _sample(row: Mapping[str, Any]) -> Sample:
+def _sample(row: Mapping[str, Any], run: Run, outcome: Outcome | None) -> Sample:
     prompt, answers, gold = (mapping(row.get(key)) for key in ("prompt", "answers", "gold"))
     messages = prompt.get("messages")
     turns = [mapping(m) for m in messages] if isinstance(messages, list) else []
-    names = sorted(map(str, answers), key=lambda m: (_ORDER.index(m) if m in _ORDER else len(_ORDER), m))
-    slots = model_slots(names)
+    everyone = list(map(str, answers))
+    known = () if outcome is None else outcome.models
+    everyone.sort(key=lambda m: known.index(m) if m in known else len(known))
+    some = outcome is not None and outcome.many
+    names = [m for m in everyone if not some or (outcome is not None and m in outcome.shown)]
+    slots = distinct(names, run.slots)
     utility = {m: finite(mapping(gold.get(m)).get(TOTAL)) for m in names}
     best = max((u for u in utility.values() if u is not None), default=None)
     distinct = len({u for u in utility.values() if u is not None}) > 1
@@ -88,7 +99,13 @@ def _sample(row: Mapping[str, Any]) -> Sample:
             )
         )
     asked = tuple((str(t.get("role", "")), _shown(str(t.get("content", "")))) for t in turns)
-    return Sample(id=str(prompt.get("id", "")), family=_family(row), turns=asked, answers=tuple(answered))
+    return Sample(
+        id=str(prompt.get("id", "")),
+        family=_family(row),
+        turns=asked,
+        answers=tuple(answered),
+        left_out=len(everyone) - len(names),
+    )
 
 
 def _shown(text: str) -> str:

@@ -10,27 +10,7 @@ from markupsafe import Markup, escape
 from accord.report.formats import visible
 
 NUM_SLOTS = 8
-_MODEL_SLOTS = {"base": 0, "sft": 1, "ppo": 2, "dpo": 3}
-_STAGE_SLOTS = {"pretrain": 0, "sft": 1, "ppo": 2, "dpo": 3, "reward": 4, "collect": 5, "sample": 6, "evaluate": 7}
 _SIZES = {"wide": 1086.0, "mid": 620.0, "narrow": 340.0}
-
-
-def model_slots(names: Iterable[str]) -> dict[str, int]:
-    """Return a colour slot a model: the usual four keep theirs, others take what is left in order."""
-    slots: dict[str, int] = {}
-    spare = 4
-    for name in names:
-        if name in _MODEL_SLOTS:
-            slots[name] = _MODEL_SLOTS[name]
-        else:
-            slots[name] = spare
-            spare = 4 + (spare - 3) % (NUM_SLOTS - 4)
-    return slots
-
-
-def stage_slot(name: str) -> int:
-    """Return the colour slot of a stage; a model and the stage that makes it share theirs."""
-    return _STAGE_SLOTS.get(name, 4 + zlib.crc32(name.encode("utf-8", "replace")) % (NUM_SLOTS - 4))
 
 
 def tag(name: str, *children: str, **attributes: str | float | None) -> Markup:
@@ -128,6 +108,27 @@ def fitted(content: str, room: float, size: float = 13) -> str:
     if text_width(content, size) <= room:
         return content
     return content[: max(int(room / text_width("x", size)) - 1, 1)] + "\u2026"
+
+
+def legend(keys: Sequence[tuple[str, int]], width: float, left: float = 0.0) -> list[list[Markup]]:
+    """Return the keys of a figure in rows of 18 pixels that fit the width.
+
+    Args:
+        keys: (name, colour slot).
+        width: of the figure.
+        left: where a row begins.
+    """
+    rows: list[list[Markup]] = [[]]
+    at = left
+    for name, slot in keys:
+        label = fitted(name, width - left - 30, 12)
+        if rows[-1] and at + 16 + text_width(label) > width:
+            rows.append([])
+            at = left
+        y = 9 + 18 * (len(rows) - 1)
+        rows[-1] += [marker(slot, at + 6, y, r=4.4), text(at + 15, y + 4.3, label, class_="key")]
+        at += 32 + text_width(label)
+    return rows
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -94,7 +94,7 @@ def check_usable(encoded: Encoded, max_length: int) -> None:
         max_length: the limit they were cut to, for the message.
 
     Raises:
-        DataError: no example is left, or all pairs are ties.
+        DataError: no example is left, or none prefers a reply.
     """
     if not encoded.examples:
         long = any("longer than" in reason for _, reason in encoded.dropped)
@@ -104,9 +104,9 @@ def check_usable(encoded: Encoded, max_length: int) -> None:
             if long
             else "check the data",
         )
-    if all(e.target == 0.5 for e in encoded.examples):
+    if all(e.target == 0.5 or (e.rank is not None and len(set(e.rank)) == 1) for e in encoded.examples):
         raise DataError(
-            f"all {len(encoded.examples)} pairs are ties: nothing can be learned from them",
+            f"all {len(encoded.examples)} examples are ties: none says that one reply is better than another",
             fix="check how the labels were exported, or collect judgements that prefer a reply",
         )
 

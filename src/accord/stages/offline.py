@@ -87,8 +87,12 @@ def run(cfg: OfflineConfig, ctx: Context) -> dict[str, Any]:
         online = feed.source if isinstance(feed.source, OnlineReference) else None
         batches = [online.scored(b) for b in feed.tested] if online else feed.tested
         held = mean_terms(objective, loaded.policy, batches, cfg.token_budget)
-        found = {n: held[k] for n, k in (("loss", "loss"), ("accuracy", "rewards/accuracies")) if k in held}
-        return {**found, **(probe() if probe is not None else {})}
+        numbers = dict(probe()) if probe is not None else {}
+        if "loss" in held:
+            numbers["loss"] = held["loss"]
+        if "rewards/accuracies" in held:
+            numbers["accuracy"] = held["rewards/accuracies"]
+        return numbers
 
     metrics = train(
         ctx,

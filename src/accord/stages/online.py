@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -17,12 +18,11 @@ from accord.engines.base import Sampling
 from accord.errors import ConfigError, ModelError
 from accord.models.build import zero_head
 from accord.models.checkpoint import load_tokenizer
-from accord.models.members import has_members
 from accord.models.policy import ActorCritic
 from accord.pipeline import Context
 from accord.rewards.base import RewardFn
 from accord.rewards.combine import weighted_sum
-from accord.rewards.load import load_reward_fn
+from accord.rewards.load import is_plain, load_reward_fn
 from accord.rewards.rules import CallableReward
 from accord.stages.arrangements import Arrangement, arrange
 from accord.stages.cards import model_card
@@ -85,6 +85,7 @@ def run(cfg: OnPolicyConfig, ctx: Context) -> dict[str, Any]:
         settings=_settings(algorithm, cfg),
         pad_id=loaded.pad_id,
         seed=rng.derive(ctx.run.seed, ctx.work.stage, "rollouts"),
+        visit=nullcontext if arranged is None else arranged.scoring,
     )
     source: Source = rollouts
     objective = _objective(algorithm, cfg)
@@ -138,6 +139,7 @@ def _settings(algorithm: Algorithm, cfg: OnPolicyConfig) -> RolloutSettings:
         resample=getattr(cfg, "dynamic_sampling", 0),
         greedy_baseline="greedy" in algorithm.needs,
         score_clip=cfg.score_clip,
+        saturation=cfg.score_saturation,
         max_reward_errors=cfg.max_reward_errors,
         token_budget=cfg.token_budget,
     )
@@ -188,7 +190,7 @@ def _reward(cfg: OnPolicyConfig, ctx: Context, arranged: Arrangement | None) -> 
     parts: dict[str, Callable[[Sequence[Rollout]], list[Score]]] = {}
     if arranged is not None:
         location = ctx.inputs["reward_model"].location
-        if cfg.reward_combine is None and not has_members(location):
+        if cfg.reward_combine is None and is_plain(location):
             parts["reward_model"] = arranged.reward
         else:
             parts["reward_model"] = load_reward_fn(

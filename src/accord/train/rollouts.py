@@ -9,6 +9,7 @@ prompts --engine--> rollouts --reward--> scores --learner, ref--> old_logp, valu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -55,6 +56,7 @@ class OnPolicy:
         settings: RolloutSettings,
         pad_id: int,
         seed: int,
+        visit: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """Join the parts.
 
@@ -69,6 +71,7 @@ class OnPolicy:
             settings: sizes and coefficients.
             pad_id: any valid token id.
             seed: of prompts, sampling and permutations.
+            visit: held open while the reference and the reward score a round: offloaded models move once.
 
         Raises:
             DataError: there are no prompts.
@@ -93,6 +96,7 @@ class OnPolicy:
         self.settings = settings
         self.pad_id = pad_id
         self.seed = seed
+        self.visit = visit
         self.device = next(policy.parameters()).device
         self.round = 0
         self.kl_coef = settings.kl_coef
@@ -256,7 +260,8 @@ class OnPolicy:
         batch = rollout_batch(self.rollouts, self.pad_id)
         score_B, raw_B, stopped_B = shaped_scores(self.rollouts, self.settings)
         batch = batch.replace(score_B=score_B, baseline_B=baseline_B)
-        batch, entropy_BT = self._measure(batch)
+        with self.visit():
+            batch, entropy_BT = self._measure(batch)
         batch = self.credit(batch, kl_coef=self.kl_coef)
         self._summarise(batch, raw_B, stopped_B, entropy_BT)
         if self.settings.mask_truncated:

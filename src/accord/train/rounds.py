@@ -13,7 +13,7 @@ from torch import Tensor
 from accord.batch import Batch, collate
 from accord.engines.base import Sampling
 from accord.functional.advantages import equal_groups, missing_eos
-from accord.functional.shaping import soft_overlong
+from accord.functional.shaping import log_sigmoid_shaping, soft_overlong
 from accord.types import Prompt, Rollout
 
 
@@ -57,6 +57,8 @@ class RolloutSettings:
     """Also score one greedy reply a prompt (ReMax)."""
     score_clip: float | None = None
     """Raw scores are clipped to +- this."""
+    saturation: float | None = None
+    """Scores become log sigmoid(score - this), flat where a reply is better than one of this score; None = as is."""
     max_reward_errors: float = 0.01
     """Largest tolerated fraction of rollouts without a score."""
     token_budget: int = 8192
@@ -71,6 +73,8 @@ def shaped_scores(rollouts: Sequence[Rollout], settings: RolloutSettings) -> tup
     """
     raw_B = torch.tensor([r.score.value for r in rollouts if r.score], dtype=torch.float32)
     score_B = raw_B if settings.score_clip is None else raw_B.clamp(-settings.score_clip, settings.score_clip)
+    if settings.saturation is not None:
+        score_B = log_sigmoid_shaping(score_B, settings.saturation)
     stopped_B = torch.tensor([r.completion.finish == "stop" for r in rollouts])
     if settings.missing_eos_penalty is not None:
         penalty = settings.missing_eos_penalty

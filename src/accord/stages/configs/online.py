@@ -65,6 +65,11 @@ class OnPolicyConfig(Training, Quantized, Arranged, Probe):
         False, description="cut replies are not trained on: out of sum and denominator (DAPO; TRL's name)"
     )
     score_clip: float | None = Field(None, gt=0, description="clip normalised scores to +- this")
+    score_saturation: float | None = Field(
+        None,
+        description="optimise log sigmoid(score - this) (2402.00742): little is gained above a score that is good "
+        "enough; 0 = the mean of the reward model's training replies; null = the score itself",
+    )
     temperature: float = Field(1.0, gt=0, description="of sampling and of all log-probs")
     max_completion_length: Positive = Field(256, description="tokens a reply at most")
     max_reward_errors: Fraction = Field(0.01, description="share of rollouts that may lack a score")

@@ -63,7 +63,8 @@ class RewardConfig(Fitted, Adapters):
             raise ValueError(f"tie_parameter is for {' and '.join(_TIES)}, not for loss_type: {loss}")
         if loss == "rao_kupper" and self.tie_parameter is not None and self.tie_parameter <= 1:
             raise ValueError(f"tie_parameter {self.tie_parameter:g} makes ties impossible; theta must be above 1")
-        if "tie_learning_rate" in self.model_fields_set and (loss not in _TIES or self.tie_parameter is not None):
+        default = type(self).model_fields["tie_learning_rate"].default
+        if self.tie_learning_rate != default and (loss not in _TIES or self.tie_parameter is not None):
             raise ValueError(
                 "tie_learning_rate needs a learnt tie parameter: rao_kupper or davidson without a fixed one"
             )

@@ -48,7 +48,8 @@ class EnsembleConfig(_ScoreTraining):
     def _options_of_the_form(self) -> EnsembleConfig:
         if self.same_head and self.form != "models":
             raise ValueError(f"same_head is for form: models, not {self.form}")
-        lora = sorted(name for name in self.model_fields_set if name.startswith("lora_"))
+        fields = type(self).model_fields
+        lora = sorted(n for n in fields if n.startswith("lora_") and getattr(self, n) != fields[n].default)
         if lora and self.form != "adapters":
             raise ValueError(f"{', '.join(lora)} need form: adapters, not {self.form}")
         if self.same_head and not self.bootstrap:

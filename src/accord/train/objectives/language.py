@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from accord.batch import Batch, Forward, Mean, Terms
-from accord.functional.masks import masked_sum
+from accord.functional.losses import nll
 from accord.train.objectives.denominators import need, token_count
 
 
@@ -22,6 +22,6 @@ class NLL:
     def __call__(self, out: Forward, batch: Batch) -> Terms:
         """Sum of -log p over response tokens."""
         logp_BT = need(out.logp_BT, "logp_BT")
-        loss = -masked_sum(logp_BT, batch.response_mask_BT)
+        loss = nll(logp_BT, mask=batch.response_mask_BT).sum()
         count = token_count(batch)
         return Terms(loss, {"nll": Mean(loss.detach(), count)})
