@@ -217,10 +217,13 @@ def _rewarded(section: str, cfg: RewardConfig, policy: _Policy) -> Memory:
     kept = _kept(cfg, sizes, tokens, policy.size, policy.lora)
     transient = sizes.forward_bytes(tokens, policy.size)
     resident = weights + 3 * trained
+    # When the scores are measured Adam's moments are gone and the last gradients are still there. An adapter adds its
+    # product to that of the widest layer.
+    widest = 0 if policy.lora is None else _PREFILL_TOKENS * sizes.mlp * policy.size
     phases = {
         "load": base + policy.base,  # the reward model is a copy, and what it was made from is dropped
         "update": _update(cfg, weights, trained, kept, transient),
-        "scoring": resident + sizes.forward_bytes(_PREFILL_TOKENS, policy.size),
+        "scoring": weights + trained + sizes.forward_bytes(_PREFILL_TOKENS, policy.size) + widest,
         "save": resident + (0 if policy.lora is None else weights),
     }
     return Memory(section, count, weights, 3 * trained, phases)

@@ -20,18 +20,23 @@ from accord.tracking import METRICS, read_metrics
 from accord.yamlfile import load_yaml
 
 MAIN = {
-    "pretrain": ("eval_loss", "eval_perplexity", "steps"),
-    "sft": ("eval_loss", "demonstrations", "steps"),
-    "sample": ("prompts", "replies", "mean_length", "cut_fraction"),
-    "collect": ("num", "num_annotators", "agreement"),
-    "reward": ("accuracy", "gold_accuracy", "pairs"),
-    "ppo": ("eval_gold", "eval_proxy", "eval_kl", "eval_length", "rounds"),
-    "dpo": ("eval_gold", "eval_proxy", "eval_kl", "eval_length", "pairs"),
-    "best_of_n": ("n", "kl", "proxy", "judged", "win_rate"),
-    "expert": ("eval_gold", "eval_proxy", "eval_kl", "eval_length", "rounds"),
-    "online_dpo": ("eval_gold", "eval_proxy", "eval_kl", "eval_length", "rounds"),
+    "policy": (
+        "eval_gold",
+        "eval_proxy",
+        "eval_kl",
+        "eval_length",
+        "eval_loss",
+        "eval_perplexity",
+        "rounds",
+        "pairs",
+        "demonstrations",
+        "steps",
+    ),
+    "samples": ("prompts", "replies", "n", "kl", "proxy", "judged", "win_rate", "mean_length", "cut_fraction"),
+    "preferences": ("num", "num_annotators", "agreement"),
+    "reward_model": ("accuracy", "gold_accuracy", "length_correlation", "pairs", "replies"),
 }
-"""Numbers shown for each stage, those that exist."""
+"""Numbers shown for each kind of output, the first `_MOST` that exist."""
 _MOST = 6
 
 
@@ -111,7 +116,15 @@ def lines(run_dir: Path) -> list[Line]:
         )
     order = list(index.values())
     made = [_finished(path, order) for path in finished]
-    made.sort(key=lambda pair: (order.index(pair[1].directory) if pair[1].directory in order else len(order), pair[0]))
+
+    def place(pair: tuple[str, Line]) -> tuple[int, int, str]:
+        """By the index; without one in the order of a standard run; what is older by time."""
+        created, line = pair
+        stage = stage_of(line.directory.rpartition("-")[0], STAGES)
+        known = order.index(line.directory) if line.directory in order else len(order)
+        return (known, len(STAGES) if order or stage is None else list(STAGES).index(stage.name), created)
+
+    made.sort(key=place)
     return [line for _, line in made] + [_unfinished(path) for path in partial]
 
 
@@ -180,8 +193,9 @@ def main_numbers(artifact: Artifact) -> str:
     """The few metrics of an artifact worth a look, as text."""
     metrics = artifact.manifest.metrics
     stage = stage_of(artifact.stage, STAGES)
-    names = [name for name in MAIN.get(stage.name if stage else "", ()) if name in metrics]
-    if stage is not None and stage.name == "evaluate":
+    kind = stage.kind if stage is not None else artifact.kind
+    names = [name for name in MAIN.get(kind, ()) if name in metrics][:_MOST]
+    if kind == "results":
         names = sorted((n for n in metrics if n.startswith(("win_rate_", "utility_"))), reverse=True)
     if not names:
         names = [name for name, value in metrics.items() if isinstance(value, int | float)][:_MOST]

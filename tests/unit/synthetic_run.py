@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import random
@@ -10,7 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from accord.stats import wilson
+from accord.pipeline import stage_of
+from accord.stages import STAGES
+from accord.stats import best_of_n_kl, wilson
 
 EVIL = "<script>alert('pwned')</script>"
 EVIL_IMAGE = '"><img src=http://evil.example/x onerror=alert(1)>'
@@ -31,7 +34,7 @@ SECONDS = {"pretrain": 71.2, "sft": 24.6, "sample": 9.4, "collect": 1.2, "reward
 
 
 def fingerprint(stage: str) -> str:
-    return (f"{sum(map(ord, stage)):04x}" * 16)[:64]
+    return hashlib.sha256(stage.encode()).hexdigest()
 
 
 def write_rows(path: Path, rows: Iterable[Any]) -> None:
@@ -42,21 +45,38 @@ def estimate_of(value: float, n: int = 300) -> dict[str, float]:
     return asdict(wilson(value * n, n))
 
 
-def write_stage(run: Path, stage: str, metrics: dict[str, Any] | None = None) -> Path:
+def fields_of(stage: str, inputs: Iterable[str]) -> dict[str, str]:
+    """Config field of each input; the base model goes by another name than its stage."""
+    if not stage.startswith("evaluate"):
+        return {s: s for s in inputs}
+    return {f"models.{'base' if s == 'pretrain' else s}": s for s in inputs}
+
+
+def write_stage(
+    run: Path,
+    stage: str,
+    metrics: dict[str, Any] | None = None,
+    *,
+    inputs: Iterable[str] | None = None,
+    kind: str = "policy",
+) -> Path:
     directory = run / f"{stage}-{fingerprint(stage)[:8]}"
     directory.mkdir(parents=True, exist_ok=True)
     manifest = {
         "stage": stage,
         "version": "1",
-        "kind": "policy",
+        "kind": kind,
         "fingerprint": fingerprint(stage),
         "config": {"learning_rate": 1e-4, "note": EVIL},
         "seed": 7,
-        "inputs": {s: {"stage": s, "fingerprint": fingerprint(s), "path": f"{s}-x"} for s in INPUTS[stage]},
+        "inputs": {
+            field: {"stage": s, "fingerprint": fingerprint(s), "path": f"{s}-x"}
+            for field, s in fields_of(stage, inputs if inputs is not None else INPUTS[stage]).items()
+        },
         "files": {},
         "metrics": metrics or {"eval/loss": 1.234},
-        "seconds": SECONDS[stage],
-        "peak_memory_mb": 500 + 7 * SECONDS[stage],
+        "seconds": SECONDS.get(stage, 20.0),
+        "peak_memory_mb": 500 + 7 * SECONDS.get(stage, 20.0),
         "created": "2030-01-02T03:04:05Z",
         "versions": {"accord": "0.1.0", "torch": "2.13.0", "python": "3.11.9", "platform": "Linux x86_64"},
     }
@@ -176,7 +196,7 @@ def results() -> dict[str, Any]:
         for a, b, rate in rates
     ]
     extra = {"refusals": {"harmful": {"sft": 0.71, "ppo": 0.93}, "look-alikes": {"sft": 0.05, "ppo": 0.07}}}
-    return {"judge": f"gold utility {EVIL}", "models": models, "win_rates": pairs, "extra": extra}
+    return {"judge": f"gold utility {EVIL}", "baseline": "sft", "models": models, "win_rates": pairs, "extra": extra}
 
 
 def reward_eval() -> dict[str, Any]:
@@ -242,3 +262,91 @@ def make_run(root: Path, stages: Iterable[str] = tuple(INPUTS)) -> Path:
             (directory / "results.json").write_text(json.dumps(results()), encoding="utf-8")
             write_rows(directory / "answers.jsonl", answers(rng))
     return run
+
+
+_LOSSES = ("cdpo", "robust", "hinge", "slic", "exo", "nca", "bco", "sppo", "apo", "aot", "norm", "ld", "js", "nll")
+VARIANTS = tuple(f"dpo_{name}" for name in _LOSSES)
+POLICIES = tuple(s.name for s in STAGES.values() if s.kind == "policy" and s.name not in ("pretrain", "sft"))
+
+
+def make_many(root: Path, policies: Iterable[str] = (*POLICIES, *VARIANTS)) -> Path:
+    """Write a run in which many algorithms were trained from one SFT model and compared."""
+    rng = random.Random(5)
+    policies = tuple(policies)
+    run = make_run(root, ["pretrain", "sft", "sample", "collect", "reward"])
+    for i, name in enumerate(policies):
+        stage = stage_of(name, STAGES)
+        online = (
+            stage is not None
+            and "reward_model" in stage.config.model_fields
+            and "dataset" not in (stage.config.model_fields)
+        )
+        directory = write_stage(run, name, inputs=("sft", "reward") if online else ("sft", "collect"))
+        rows = list(ppo_metrics(rng, 60) if online else dpo_metrics(rng, 60))
+        for row in rows:
+            for key in ("eval/gold", "eval/kl", "eval/proxy"):
+                row |= {key: row[key] * (0.5 + 0.8 * ((7 * i) % 11) / 10)} if key in row else {}
+        write_rows(directory / "metrics.jsonl", rows)
+    models = ("base", "sft", *policies)
+    found: dict[str, Any] = {"judge": "lab:gold", "baseline": "sft", "models": {}, "win_rates": [], "extra": {}}
+    worth = {m: 0.45 + 0.4 * ((5 * i) % 13) / 12 for i, m in enumerate(models)} | {"base": 0.12, "sft": 0.5}
+    for i, m in enumerate(models):
+        parts = {p: round(worth[m] - 0.1 + 0.06 * j, 3) for j, p in enumerate(PARTS)}
+        utility = estimate_of(worth[m])
+        found["models"][m] = {"utility": utility, "parts": parts, "length": 18 + i % 7, "kl": 0.3 * i}
+        if m != "sft":
+            row = estimate_of(worth[m]) | {"a": m, "b": "sft", "win_rate": worth[m]}
+            found["win_rates"].append(row | {"length_a": 18 + i % 7, "length_b": 19})
+    directory = write_stage(run, "evaluate", inputs=("pretrain", "sft", *policies), kind="results")
+    (directory / "results.json").write_text(json.dumps(found), encoding="utf-8")
+    asked = [{"role": "user", "content": "What is 8 plus 9?"}]
+    gold = {m: {"utility": worth[m] + rng.gauss(0, 0.1), "parts": found["models"][m]["parts"]} for m in models}
+    answered = {m: f"{m} says 17." for m in models}
+    write_rows(
+        directory / "answers.jsonl",
+        ({"prompt": {"id": f"p{i}", "messages": asked}, "answers": answered, "gold": gold} for i in range(40)),
+    )
+    return run
+
+
+def make_rounds(root: Path, count: int = 3) -> Path:
+    """Write a run of rounds with several kinds of reward model and a best-of-n curve."""
+    rng = random.Random(7)
+    repeated = ("sample", "collect", "reward", "ppo")
+    run = make_run(root, ["pretrain", "sft", "sample", "collect", "reward", "ppo"])
+    (run / "config.yaml").write_text(
+        f"run:\n  name: demo\nrounds:\n  count: {count + 1}\n  stages: [{', '.join(repeated)}]\n", encoding="utf-8"
+    )
+
+    def told(k: int) -> dict[str, dict[str, Any]]:
+        policy = {"eval_gold": 0.4 + 0.1 * k, "eval_proxy": 1.5 - 0.2 * k, "eval_kl": 5.0 - k, "eval_length": 20 + k}
+        return {"reward": {"accuracy": 0.7 + 0.02 * k, "gold_accuracy": 0.8 + 0.02 * k}, "ppo": policy}
+
+    for name, metrics in told(1).items():
+        write_stage(run, name, metrics)
+    for k in range(2, count + 1):
+        before = "" if k == 2 else f"_{k - 1}"
+        write_stage(run, f"sample_{k}", inputs=(f"ppo{before}",), kind="samples")
+        collected = write_stage(run, f"collect_{k}", inputs=(f"sample_{k}", f"collect{before}"), kind="preferences")
+        write_rows(collected / "preferences.jsonl", preferences(rng))
+        reward = write_stage(run, f"reward_{k}", told(k)["reward"], inputs=("sft", f"collect_{k}"), kind="reward_model")
+        (reward / "eval.json").write_text(json.dumps(reward_eval()), encoding="utf-8")
+        policy = write_stage(run, f"ppo_{k}", told(k)["ppo"], inputs=("sft", f"reward_{k}"))
+        write_rows(policy / "metrics.jsonl", ppo_metrics(rng))
+    odin = write_stage(run, "odin", {"accuracy": 0.71}, inputs=("sft", "collect"), kind="reward_model")
+    both = {"quality": {"accuracy": estimate_of(0.71), "nll": 0.6}, "length_correlation": {"quality": 0.1}}
+    (odin / "eval.json").write_text(json.dumps({"held_out": both}), encoding="utf-8")
+    best = write_stage(run, "best_of_n", {"n": 64}, inputs=("sft", "reward"), kind="samples")
+    (best / "curve.json").write_text(json.dumps(curve()), encoding="utf-8")
+    return run
+
+
+def curve() -> list[dict[str, Any]]:
+    def around(value: float) -> dict[str, float]:
+        return {"value": value, "low": value - 0.06, "high": value + 0.05, "n": 300}
+
+    sizes = [2**k for k in range(7)]
+    return [
+        {"n": n, "kl": best_of_n_kl(n), "proxy": around(0.4 * k - 0.03 * k * k), "judged": around(0.2 + 0.05 * k)}
+        for k, n in enumerate(sizes)
+    ]

@@ -17,7 +17,7 @@ from synthetic_run import EVIL, INPUTS, MODELS, fingerprint, make_run, write_row
 from accord.errors import ArtifactError
 from accord.report import write_report
 from accord.report.runfiles import read_run
-from accord.report.training import EvalPath
+from accord.report.paths import EvalPath
 
 SECTIONS = (
     "results", "answers", "overoptimisation", "reward-model", "labels", "training", "pipeline", "cost", "environment",

@@ -36,6 +36,8 @@ class Node:
 def bundled(nodes: Sequence[Node], edges: Sequence[tuple[str, str]]) -> tuple[list[Node], list[tuple[str, str]]]:
     """Put stages that are made from the same and used by the same into one box, so that many algorithms stay readable.
 
+    What comes from elsewhere keeps its box, since no table names it.
+
     Args:
         nodes: in an order in which sources come before what is made from them.
         edges: (source key, target key).
@@ -43,11 +45,11 @@ def bundled(nodes: Sequence[Node], edges: Sequence[tuple[str, str]]) -> tuple[li
     Returns:
         The nodes, a bundle in the place of its first member, and the edges without repetitions.
     """
-    groups: dict[tuple[frozenset[str], frozenset[str], bool], list[Node]] = {}
+    groups: dict[tuple[frozenset[str], frozenset[str], str], list[Node]] = {}
     for node in nodes:
         sources = frozenset(a for a, b in edges if b == node.key)
         targets = frozenset(b for a, b in edges if a == node.key)
-        groups.setdefault((sources, targets, node.outside), []).append(node)
+        groups.setdefault((sources, targets, node.key if node.outside else ""), []).append(node)
     into: dict[str, str] = {}
     kept: dict[str, Node] = {}
     for group in groups.values():
@@ -56,9 +58,9 @@ def bundled(nodes: Sequence[Node], edges: Sequence[tuple[str, str]]) -> tuple[li
             continue
         names = tuple(node.label for node in group)
         room = _BOX_W - 22
-        lines = (fitted(", ".join(names), room, 11), "named in the table" if not group[0].outside else "from elsewhere")
+        lines = (fitted(", ".join(names), room, 11), "see the table")
         first = group[0]
-        kept[first.key] = Node(first.key, f"{len(group)} stages", lines, first.slot, first.outside, names)
+        kept[first.key] = Node(first.key, f"{len(group)} stages", lines, first.slot, members=names)
         into.update({node.key: first.key for node in group})
     joined = dict.fromkeys((into.get(a, a), into.get(b, b)) for a, b in edges)
     return [kept[node.key] for node in nodes if node.key in kept], list(joined)

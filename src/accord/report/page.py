@@ -9,15 +9,18 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from accord.errors import ArtifactError
+from accord.report.bestofn import read_best_of_n
 from accord.report.formats import visible
 from accord.report.labels import read_labels
 from accord.report.outcome import read_outcome
+from accord.report.paths import kl_figures, path_rows, read_eval_paths
 from accord.report.provenance import read_provenance
-from accord.report.results import flat, gain_table, model_table, parts_chart, win_rate_chart
+from accord.report.results import flat, gain_table, model_table, parts_chart, win_rate_charts
 from accord.report.rewardmodel import read_reward
+from accord.report.rounds import read_rounds
 from accord.report.runfiles import read_run
 from accord.report.samples import columns, read_samples
-from accord.report.training import grouped, kl_figures, read_curves, read_eval_paths
+from accord.report.training import grouped, multiples, read_curves
 from accord.report.verdict import judge_run
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -65,14 +68,17 @@ def render(run_dir: Path) -> str:
     """Return the page as text."""
     run = read_run(run_dir)
     labels, reward, outcome = read_labels(run), read_reward(run), read_outcome(run)
-    curves, paths, samples = read_curves(run), read_eval_paths(run), read_samples(run)
+    curves, paths, samples = read_curves(run), read_eval_paths(run), read_samples(run, outcome)
     values: dict[str, Any] = {
         "run": run,
         "labels": labels,
         "reward": reward,
         "curves": grouped(curves),
-        "kl_figures": kl_figures(paths),
-        "paths": paths,
+        "multiples": multiples(run),
+        "kl_figures": kl_figures(paths, run.slots),
+        "path_rows": path_rows(paths, run.slots),
+        "best_of_n": read_best_of_n(run),
+        "rounds": read_rounds(run),
         "outcome": outcome,
         "samples": samples,
         "columns": columns(samples),
@@ -80,11 +86,9 @@ def render(run_dir: Path) -> str:
         "verdict": judge_run(run, labels, reward, curves, paths, outcome),
     }
     if outcome is not None:
-        values["win_rates"], values["parts"] = win_rate_chart(outcome), parts_chart(outcome)
-        values["model_rows"], (values["gain_models"], values["gain_rows"]) = (
-            model_table(outcome),
-            gain_table(outcome),
-        )
+        values["win_rates"], values["parts"] = win_rate_charts(outcome), parts_chart(outcome, run.slots)
+        values["model_rows"] = model_table(outcome)
+        values["gain_parts"], values["gain_rows"] = gain_table(outcome)
         values["extra"] = flat(outcome.extra)
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),

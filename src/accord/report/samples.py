@@ -82,7 +82,7 @@ def _sample(row: Mapping[str, Any], run: Run, outcome: Outcome | None) -> Sample
     slots = distinct(names, run.slots)
     utility = {m: finite(mapping(gold.get(m)).get(TOTAL)) for m in names}
     best = max((u for u in utility.values() if u is not None), default=None)
-    distinct = len({u for u in utility.values() if u is not None}) > 1
+    differ = len({u for u in utility.values() if u is not None}) > 1
     answered: list[Answer] = []
     for m in names:
         text, cut = _cut(str(answers[m]))
@@ -95,7 +95,7 @@ def _sample(row: Mapping[str, Any], run: Run, outcome: Outcome | None) -> Sample
                 cut=cut,
                 utility="" if value is None else number(value, 2),
                 parts=_parts(mapping(mapping(gold.get(m)).get("parts"))),
-                best=distinct and value == best,
+                best=differ and value == best,
             )
         )
     asked = tuple((str(t.get("role", "")), _shown(str(t.get("content", "")))) for t in turns)

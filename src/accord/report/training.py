@@ -109,7 +109,7 @@ def multiples(run: Run) -> list[Figure]:
                 small_chart(Series(model_name(name), points, 1), (min(values), max(values)), f"{title}: {name}", first)
                 for name, points in drawn.items()
             ]
-            return [Figure(title, note, Markup("").join(charts))]
+            return [Figure(title, note, Markup('<div class="multiples">{}</div>').format(Markup("").join(charts)))]
     return []
 
 
