@@ -17,7 +17,15 @@ from torch.autograd import gradcheck
 from accord.errors import ConfigError
 from accord.functional.divergences import DIVERGENCES, alpha, forward_kl, reverse_kl
 from accord.functional.pair_logps import PairLogps, expected, ld_weights, with_noise
-from accord.functional.preference_losses import PAIR_LOSSES, dpo, hinge, implicit_reward, ipo, robust
+from accord.functional.preference_losses import (
+    PAIR_LOSSES,
+    dpo,
+    hinge,
+    implicit_reward,
+    ipo,
+    robust,
+    squared_hinge,
+)
 from accord.functional.reward_losses import bradley_terry
 from accord.functional.unpaired_losses import UNPAIRED_LOSSES, kl_estimate, reward_shift
 from accord.stages.configs import offline as configs
@@ -200,3 +208,12 @@ def test_the_settings_know_the_losses_there_are():
 def test_an_objective_of_unknown_losses_is_refused(options):
     with pytest.raises(ConfigError):
         Pairwise(**options)
+
+
+@LIGHT
+@given(PAIRS, st.floats(0.01, 2.0))
+def test_the_truncated_quadratic_stops_pushing_where_the_hinge_does(rows, beta):
+    chosen, *others = columns(rows)
+    pairs = carrier(chosen.requires_grad_(), *others)
+    (gradient,) = torch.autograd.grad(squared_hinge(pairs, beta=beta).sum(), chosen)
+    torch.testing.assert_close(gradient, -2 * beta * torch.relu(1 - beta * pairs.h_P.detach()))

@@ -77,6 +77,19 @@ def hinge(pairs: PairLogps, *, beta: float) -> Tensor:
     return torch.relu(1.0 - beta * pairs.h_P)
 
 
+def squared_hinge(pairs: PairLogps, *, beta: float) -> Tensor:
+    """Return max(0, 1 - beta h)^2, the truncated quadratic loss of GPO (Tang et al. 2024, 2402.05749, table 1).
+
+    Args:
+        pairs: sums.
+        beta: strength of the regularisation, per nat.
+
+    Returns:
+        loss_P.
+    """
+    return hinge(pairs, beta=beta).square()
+
+
 def exo_pair(pairs: PairLogps, *, beta: float, label_smoothing: float = 0.0) -> Tensor:
     """Return KL(policy || labels) on the two replies (Ji et al. 2024, EXO, eq. 16).
 
@@ -249,6 +262,7 @@ PAIR_LOSSES: dict[str, PairLoss] = {
     "ipo_avg": PairLoss(ipo, per_token=True),
     "ipo_sum": PairLoss(ipo),
     "hinge": PairLoss(hinge, differences=True),
+    "squared_hinge": PairLoss(squared_hinge, differences=True),
     "slic": PairLoss(slic, ("slic_delta", "slic_lambda"), reference=False),
     "exo_pair": PairLoss(exo_pair, ("beta", "label_smoothing")),
     "nca_pair": PairLoss(nca_pair),

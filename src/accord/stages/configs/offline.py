@@ -18,6 +18,7 @@ LossType = Literal[
     "ipo_avg",
     "ipo_sum",
     "hinge",
+    "squared_hinge",
     "slic",
     "exo_pair",
     "nca_pair",
@@ -47,7 +48,7 @@ OPTION_LOSSES: dict[str, tuple[str, ...]] = {
 """Options that belong to single losses."""
 PER_TOKEN = {"sigmoid_norm", "ipo", "ipo_avg", "simpo", "orpo"}
 NO_REFERENCE = {"slic", "simpo", "cpo", "orpo", "sft"}
-DIFFERENCES = {"sigmoid", "robust", "hinge", "discopop", "rdpo"}
+DIFFERENCES = {"sigmoid", "robust", "hinge", "squared_hinge", "discopop", "rdpo"}
 NO_BETA = {"slic", "sft"}
 """What `functional.preference_losses.PAIR_LOSSES` says of the losses, without loading torch."""
 
