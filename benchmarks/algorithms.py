@@ -56,6 +56,7 @@ PAIRED: dict[str, dict[str, Any]] = {
     "dpo_cdpo": {**DPO, "label_smoothing": 0.1},
     "dpo_robust": {**DPO, "loss_type": "robust", "label_smoothing": 0.1},
     "dpo_hinge": {**DPO, "loss_type": "hinge"},
+    "dpo_squared_hinge": {**DPO, "loss_type": "squared_hinge"},
     "dpo_slic": {**OFFLINE, "loss_type": "slic"},
     "dpo_exo": {**DPO, "loss_type": "exo_pair", "label_smoothing": 0.01},
     "dpo_nca": {**DPO, "loss_type": "nca_pair"},
