@@ -65,7 +65,6 @@ PAIRED: dict[str, dict[str, Any]] = {
     "dpo_apo_zero": {**DPO, "loss_type": "apo_zero"},
     "dpo_apo_down": {**DPO, "loss_type": "apo_down"},
     "dpo_aot": {**DPO, "loss_type": "aot"},
-    "dpo_aot_unpaired": {**DPO, "loss_type": "aot_unpaired"},
     "dpo_discopop": {**DPO, "loss_type": "discopop"},
     "dpo_norm": {**OFFLINE, "loss_type": "sigmoid_norm", "beta": 5.0},
     "dpo_ld": {**DPO, "ld_alpha": 0.5},
@@ -85,7 +84,8 @@ PAIRED: dict[str, dict[str, Any]] = {
     "kto_bco": {**DPO, "loss_type": "bco"},
     "kto_apo": {**DPO, "loss_type": "apo_zero_unpaired"},
 }
-"""Algorithms that learn from the judgements as they are; a section `dpo_<name>` is the dpo stage with other options."""
+"""Algorithms that learn from the judgements as they are; a section `dpo_<name>` is the dpo stage with other options.
+The one loss that is missing, `aot_unpaired`, refuses soft labels, which these are."""
 EVAL = "lab:prompts?num=300&split=eval"
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
-from synthetic_run import make_run
+from synthetic_run import make_many, make_rounds, make_run
 
 from accord.report import write_report
 
@@ -21,10 +22,13 @@ pytestmark = [
 ]
 
 
+@pytest.mark.parametrize("make", [make_run, make_many, make_rounds])
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (400, "light"), (400, "dark")])
-def test_report_fits_the_window_and_loads_cleanly(tmp_path: Path, width: int, scheme: str) -> None:
+def test_report_fits_the_window_and_loads_cleanly(
+    tmp_path: Path, make: Callable[[Path], Path], width: int, scheme: str
+) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
-    page_file = write_report(make_run(tmp_path), tmp_path / "report.html")
+    page_file = write_report(make(tmp_path), tmp_path / "report.html")
     complaints: list[str] = []
     with playwright.sync_playwright() as api:
         browser = api.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
@@ -33,6 +37,8 @@ def test_report_fits_the_window_and_loads_cleanly(tmp_path: Path, width: int, sc
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("requestfailed", lambda request: complaints.append(request.url))
         page.goto(page_file.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.locator("h1").count() == 1
         assert page.locator("svg").count() > 10

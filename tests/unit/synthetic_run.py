@@ -71,7 +71,7 @@ def write_stage(
         "seed": 7,
         "inputs": {
             field: {"stage": s, "fingerprint": fingerprint(s), "path": f"{s}-x"}
-            for field, s in fields_of(stage, inputs if inputs is not None else INPUTS[stage]).items()
+            for field, s in fields_of(stage, inputs if inputs is not None else INPUTS.get(stage, ())).items()
         },
         "files": {},
         "metrics": metrics or {"eval/loss": 1.234},
@@ -333,9 +333,9 @@ def make_rounds(root: Path, count: int = 3) -> Path:
         (reward / "eval.json").write_text(json.dumps(reward_eval()), encoding="utf-8")
         policy = write_stage(run, f"ppo_{k}", told(k)["ppo"], inputs=("sft", f"reward_{k}"))
         write_rows(policy / "metrics.jsonl", ppo_metrics(rng))
-    odin = write_stage(run, "odin", {"accuracy": 0.71}, inputs=("sft", "collect"), kind="reward_model")
+    odin = write_stage(run, "odin", {"accuracy": 0.71}, inputs=("sft", f"collect_{count}"), kind="reward_model")
     both = {"quality": {"accuracy": estimate_of(0.71), "nll": 0.6}, "length_correlation": {"quality": 0.1}}
-    (odin / "eval.json").write_text(json.dumps({"held_out": both}), encoding="utf-8")
+    (odin / "eval.json").write_text(json.dumps({"accuracy": estimate_of(0.71), "held_out": both}), encoding="utf-8")
     best = write_stage(run, "best_of_n", {"n": 64}, inputs=("sft", "reward"), kind="samples")
     (best / "curve.json").write_text(json.dumps(curve()), encoding="utf-8")
     return run

@@ -7,52 +7,22 @@ import math
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from report_page import Page, rewrite
 from synthetic_run import EVIL, INPUTS, MODELS, fingerprint, make_run, write_rows, write_stage
 
 from accord.errors import ArtifactError
 from accord.report import write_report
-from accord.report.runfiles import read_run
 from accord.report.paths import EvalPath
+from accord.report.runfiles import read_run
 
 SECTIONS = (
     "results", "answers", "overoptimisation", "reward-model", "labels", "training", "pipeline", "cost", "environment",
     "reproduce",
 )  # fmt: skip
-
-
-class Page(HTMLParser):
-    """What a browser would see: tags, attributes, text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.stack: list[str] = []
-        self.words: list[str] = []
-        self.feed(html)
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in ("meta", "br", "img", "link", "input", "hr"):
-            self.stack.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.stack.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.stack:
-            self.words.append(data)
-
-    @property
-    def ids(self) -> list[str]:
-        return [value for _, name, value in self.attributes if name == "id"]
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +31,6 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Page]:
     out = write_report(run, run / "report-0" / "report.html")
     html = out.read_text(encoding="utf-8")
     return run, html, Page(html)
-
-
-def rewrite(path: Path, change: dict[str, Any]) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8")
 
 
 def test_full_run_has_every_section_and_nothing_is_missing(full: tuple[Path, str, Page]) -> None:
@@ -188,7 +154,7 @@ def test_the_report_card_shows_each_number_with_its_verdict(tmp_path: Path) -> N
     page = Page(write_report(run, run / "report.html").read_text(encoding="utf-8"))
     assert not page.stack
     assert "not fit to optimise against" in page.text
-    for shown in ("length bias fail 0.30", "padding pass 0.05", "best-of-n gain unknown \u2014; within \u00b10.1"):
+    for shown in ("length bias fail 0.30", "padding pass 0.05", "best-of-n gain unknown \u2014 ; within \u00b10.1"):
         assert shown in page.text
     assert "Human ceiling 0.72" in page.text
     assert "Temperature" not in page.text  # not known, so left out

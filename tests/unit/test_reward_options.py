@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from accord.models.calibration import Calibration, calibration, set_calibration
 from accord.models.tokenizer import train_tokenizer
 from accord.rewards.learned import LearnedReward, LengthSlope
 from accord.stages.configs import RewardConfig
+from accord.stages.datasets import check_usable
 from accord.stages.reward_measure import fit_length
 from accord.train.examples import Encoded, Example, Row, from_rankings
 from accord.train.sources import batch_of
@@ -67,6 +69,14 @@ def test_what_a_ranking_cannot_say_is_left_out_and_listed() -> None:
     assert encoded(preference(3, ranking=((0,), (1,), (2,))), max_length=4).examples == ()
     twice = encoded(preference(3, texts="one two one", ranking=((0,), (1,), (2,)))).examples[0]
     assert (texts(twice), twice.rank) == (["one", "two"], (0, 1))
+
+
+def test_data_without_a_preference_is_refused_and_one_is_enough() -> None:
+    ties = [encoded(preference(2, name=str(i), tie=True), ties="tie").examples[0] for i in range(2)]
+    ranked = encoded(preference(3, ranking=((0,), (1, 2)))).examples[0]
+    with pytest.raises(DataError, match="all 2 examples are ties"):
+        check_usable(Encoded((ties[0], replace(ranked, rank=(1, 1, 1)))), 99)
+    check_usable(Encoded((*ties, ranked)), 99)
 
 
 @pytest.mark.parametrize(

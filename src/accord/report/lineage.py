@@ -117,6 +117,7 @@ def lineage(nodes: Sequence[Node], edges: Sequence[tuple[str, str]], *, title: s
         height=height,
         title=title,
         desc=" ".join(said),
+        least=0.85,
     )
 
 

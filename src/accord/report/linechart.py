@@ -14,7 +14,7 @@ _WIDTH, _HEIGHT = 340.0, 210.0
 _TOP, _BOTTOM, _LEFT = 14.0, 40.0, 46.0
 _MANY = 60
 """From this many points on, the line is a running mean and the raw values are pale."""
-_KEPT = 240
+KEPT = 240
 """At most this many raw points are drawn a line; extremes are kept."""
 
 Point = tuple[float, float | None]
@@ -53,7 +53,7 @@ def line_chart(
     x_label: str = "step",
     level: float | None = None,
     path: bool = False,
-    kept: int = _KEPT,
+    kept: int = KEPT,
 ) -> Markup | None:
     """Draw values over x; returns None when no series has a finite value.
 
@@ -96,7 +96,7 @@ def small_chart(s: Series, over: tuple[float, float], title: str, level: float |
         if level is not None:
             parts.append(line(0, y(level), width, y(level), class_="level"))
         for segment in _segments(s.points):
-            parts.append(polyline([(x(a), y(b)) for a, b in _thin(segment, _KEPT // 4)], class_="ln"))
+            parts.append(polyline([(x(a), y(b)) for a, b in _thin(segment, KEPT // 4)], class_="ln"))
         parts.append(tag("circle", cx=x(points[-1][0]), cy=y(points[-1][1]), r=2.6, class_="mk dot"))
     body = tag("g", *parts, class_=f"s{s.slot}")
     return drawing([body], width=width, height=height, title=title, desc=_told([s], "step") if points else "No value.")
@@ -126,7 +126,7 @@ def _draw(
     ys += [end for s in shown for _, *ends in s.bars for end in ends]
     x_axis = Axis(*span(min(xs), max(xs), pad=0.03 if path else 0.0), _LEFT, width - right)
     y_axis = Axis(*span(min(ys), max(ys), pad=0.06), height - _BOTTOM, top)
-    parts = frame(x_axis, y_axis, x_label)
+    parts = frame(x_axis, y_axis, x_label, whole=all(value.is_integer() for value in map(float, xs)))
     if level is not None:
         parts.append(line(_LEFT, y_axis(level), width - right, y_axis(level), class_="level"))
     for s in shown:
@@ -158,14 +158,16 @@ def span(low: float, high: float, *, pad: float) -> tuple[float, float]:
     return (low - pad * (high - low), high + pad * (high - low))
 
 
-def frame(x: Axis, y: Axis, x_label: str) -> list[Markup]:
-    """Return grid lines, ticks and the line at the bottom."""
+def frame(x: Axis, y: Axis, x_label: str, *, whole: bool = False) -> list[Markup]:
+    """Return grid lines, ticks and the line at the bottom; `whole`: x counts something."""
     parts: list[Markup] = []
     y_ticks = ticks(y.low, y.high, 4)
     for value, label in zip(y_ticks, tick_labels(y_ticks), strict=True):
         parts.append(line(x.start, y(value), x.end, y(value), class_="grid"))
         parts.append(text(x.start - 7, y(value) + 4, label, anchor="end"))
     x_ticks = ticks(x.low, x.high, 4)
+    if whole:
+        x_ticks = sorted({float(round(value)) for value in x_ticks if x.low <= round(value) <= x.high})
     for value, label in zip(x_ticks, tick_labels(x_ticks), strict=True):
         parts.append(line(x(value), y.start, x(value), y.start + 4, class_="axis"))
         parts.append(text(x(value), y.start + 17, label, anchor="middle"))

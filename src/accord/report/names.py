@@ -16,7 +16,6 @@ from accord.stages import STAGES
 MANY = 8
 """From this many models on, figures show some of them, tables show all, and sentences count them."""
 
-_PLACES = {name: i for i, name in enumerate(STAGES)}
 _KIND_SLOTS = {"reward_model": 4, "preferences": 5, "samples": 6, "results": 7}
 _ACRONYM = re.compile("[A-Z]{2}")
 _INNER = re.compile("(?<=[a-z])(?=[A-Z]{3})")
@@ -36,7 +35,7 @@ def kind_of(section: str) -> str:
 def place(section: str) -> int:
     """Where a section stands in a standard run; unknown ones come last."""
     stage = known_stage(section)
-    return len(_PLACES) if stage is None else _PLACES[stage.name]
+    return len(STAGES) if stage is None else list(STAGES).index(stage.name)
 
 
 def model_name(key: str) -> str:

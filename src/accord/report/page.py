@@ -15,7 +15,7 @@ from accord.report.labels import read_labels
 from accord.report.outcome import read_outcome
 from accord.report.paths import kl_figures, path_rows, read_eval_paths
 from accord.report.provenance import read_provenance
-from accord.report.results import flat, gain_table, model_table, parts_chart, win_rate_charts
+from accord.report.results import flat, frontier, gain_table, model_table, parts_chart, win_rate_charts
 from accord.report.rewardmodel import read_reward
 from accord.report.rounds import read_rounds
 from accord.report.runfiles import read_run
@@ -87,7 +87,7 @@ def render(run_dir: Path) -> str:
     }
     if outcome is not None:
         values["win_rates"], values["parts"] = win_rate_charts(outcome), parts_chart(outcome, run.slots)
-        values["model_rows"] = model_table(outcome)
+        values["frontier"], values["model_rows"] = frontier(outcome), model_table(outcome)
         values["gain_parts"], values["gain_rows"] = gain_table(outcome)
         values["extra"] = flat(outcome.extra)
     environment = Environment(

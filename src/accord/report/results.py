@@ -21,9 +21,11 @@ from accord.report.formats import (
 )
 from accord.report.names import distinct, model_name
 from accord.report.outcome import TOTAL, Comparison, Outcome
+from accord.report.scatter import Dot, scatter
 
 _LISTED = 20
 _DRAWN = 60
+_NAMED = 4
 
 
 class Cell(NamedTuple):
@@ -80,6 +82,21 @@ def parts_chart(outcome: Outcome, slots: Mapping[str, int]) -> Markup | None:
     groups = [g for g in groups if any(g in by_part for by_part in values.values())]
     colours = distinct(list(values), slots)
     return dot_plot(groups, values, colours, title="Utility by part and model", names=outcome.names)
+
+
+def frontier(outcome: Outcome) -> Markup | None:
+    """Draw utility over the root of KL, a dot a trained model, when there are many models."""
+    worth = {
+        m: (kl, outcome.utility[m].value)
+        for m in outcome.trained
+        if (kl := outcome.kls[m]) is not None and m in outcome.utility
+    }
+    if not outcome.many or not worth:
+        return None
+    ranked = sorted(worth, key=lambda m: -worth[m][1])
+    named = {*ranked[:_NAMED], *ranked[-_NAMED:]}
+    dots = [Dot(model_name(m), math.sqrt(max(kl, 0.0)), value, m in named) for m, (kl, value) in worth.items()]
+    return scatter(dots, title="Utility over the root of KL", x_label="\u221aKL from the reference", alone=True)
 
 
 def model_table(outcome: Outcome) -> list[list[Cell]]:

@@ -14,6 +14,7 @@ from accord.report.formats import MINUS, MISSING, estimate, finite, percent_inte
 from accord.report.runfiles import mapping, sequence
 
 _TONES = {"pass": "good", "fail": "bad", "unknown": "caution"}
+_SHORT = {"good": "fit", "bad": "not fit", "caution": "not known"}
 _WORDS = {
     "pass": "fit to optimise against",
     "fail": "not fit to optimise against",
@@ -28,6 +29,8 @@ class SevenRow:
     name: str
     question: str
     value: str
+    interval: str
+    """Interval and number of cases."""
     limit: str
     status: str
     tone: str
@@ -53,6 +56,11 @@ class CardReport:
     facts: tuple[Fact, ...]
     slices: tuple[tuple[str, Markup], ...]
     """(kind, chart), the accuracy by slice."""
+
+    @property
+    def short(self) -> str:
+        """The verdict in a word or two."""
+        return _SHORT[self.tone]
 
 
 def read_card(raw: Any) -> CardReport | None:
@@ -82,7 +90,8 @@ def _seven(row: Mapping[str, Any]) -> SevenRow:
     return SevenRow(
         name=str(row.get("name")),
         question=str(row.get("question")),
-        value=_interval(row),
+        value=_plain(row.get("value")),
+        interval=_interval(row).removeprefix(_plain(row.get("value"))).strip(" ,"),
         limit=shown,
         status=status,
         tone=_TONES.get(status, "caution"),

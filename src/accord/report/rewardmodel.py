@@ -106,7 +106,7 @@ def _other(stage: Stage, raw: Mapping[str, Any], *, full: bool) -> OtherModel:
         told=told(stage.name, stage.kind),
         accuracy=_share(raw.get("accuracy"), stage.metrics.get("accuracy")),
         gold=_share(raw.get("gold_accuracy"), stage.metrics.get("gold_accuracy")),
-        verdict="" if card is None else card.word,
+        verdict="" if card is None else card.short,
         tone="" if card is None else card.tone,
         facts=() if known else tuple(flat(raw)[:_FACTS]),
     )

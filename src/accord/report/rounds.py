@@ -53,12 +53,12 @@ def read_rounds(run: Run) -> RoundsReport | None:
         for section, key, head in wanted
     ]
     columns = [(head, cells) for head, cells in columns if any(cells)]
-    rows = [(str(k), *(cells[k - 1] or _state(run, plan, k) for _, cells in columns)) for k in numbers]
+    rows = [(f"round {k}", *(cells[k - 1] or _state(run, plan, k) for _, cells in columns)) for k in numbers]
     return RoundsReport(
         count=plan.count,
         sections=plan.stages,
         figures=tuple(_figures(policies, numbers, run)),
-        heads=("Round", *(head for head, _ in columns)),
+        heads=("", *(head for head, _ in columns)),
         rows=tuple(rows),
     )
 

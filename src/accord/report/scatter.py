@@ -25,13 +25,14 @@ class Dot:
     """Whether the label is written; otherwise it is a tooltip."""
 
 
-def scatter(dots: Sequence[Dot], *, title: str, x_label: str) -> Markup | None:
+def scatter(dots: Sequence[Dot], *, title: str, x_label: str, alone: bool = False) -> Markup | None:
     """Draw dots; returns None when there are none.
 
     Args:
         dots: points in any order.
         title: what the plot shows, for screen readers.
         x_label: what x is.
+        alone: whether it has the column for itself, not half of it.
     """
     if not dots:
         return None
@@ -56,4 +57,4 @@ def scatter(dots: Sequence[Dot], *, title: str, x_label: str) -> Markup | None:
             )
         return drawing([tag("g", *parts, class_="tone-plain")], width=width, height=height, title=title, desc=desc)
 
-    return responsive(build, {"mid wide": 500.0, "narrow": 340.0})
+    return responsive(build) if alone else responsive(build, {"mid wide": 500.0, "narrow": 340.0})

@@ -58,7 +58,9 @@ def marker(slot: int, x: float, y: float, *, r: float = 4.5, hint: str = "", cla
     return tag("polygon", *inner, points=" ".join(f"{a:.1f},{b:.1f}" for a, b in corners), class_=class_)
 
 
-def drawing(parts: Iterable[Markup], *, width: float, height: float, title: str, desc: str) -> Markup:
+def drawing(
+    parts: Iterable[Markup], *, width: float, height: float, title: str, desc: str, least: float = 0.0
+) -> Markup:
     """Return a whole figure that scales with its column and that a screen reader can tell.
 
     Args:
@@ -67,6 +69,7 @@ def drawing(parts: Iterable[Markup], *, width: float, height: float, title: str,
         height: natural height in CSS pixels.
         title: what the figure shows.
         desc: what can be read off it.
+        least: the figure does not shrink below this part of its width; its column scrolls then.
     """
     body = Markup("").join(parts)
     key = f"f{zlib.crc32((title + desc + body).encode('utf-8', 'replace')):08x}{int(width)}"
@@ -79,7 +82,7 @@ def drawing(parts: Iterable[Markup], *, width: float, height: float, title: str,
         width="100%",
         role="img",
         aria_labelledby=f"{key}t {key}d",
-        style=f"max-width:{width * 1.25:.0f}px",
+        style=f"max-width:{width * 1.25:.0f}px" + (f";min-width:{width * least:.0f}px" if least else ""),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from accord.report.formats import listed
-from accord.report.linechart import Figure, Series, line_chart, small_chart
+from accord.report.linechart import KEPT, Figure, Series, line_chart, small_chart
 from accord.report.names import MANY, model_name
 from accord.report.runfiles import Metrics, Run, Stage
 
@@ -81,6 +81,14 @@ _PAIRS = (
         {"logps/chosen": "chosen", "logps/rejected": "rejected"},
     ),
 )
+_SHARED = (
+    ("eval/gold", "Gold on held-out prompts", "all on one scale; dashed: where the first one began"),
+    ("eval/proxy", "Proxy on held-out prompts", "all on one scale; dashed: where the first one began"),
+    ("objective/scores", "Score of the policy's own replies", "of those not measured on held-out prompts; one scale"),
+    ("rewards/accuracies", "Accuracy by implicit reward", "of those not measured on held-out prompts; one scale"),
+    ("loss", "Loss", "of what has none of these; losses of different algorithms cannot be compared"),
+)
+"""What small charts show: of each policy the first that it logged."""
 _ALWAYS = (_Chart("Length on held-out prompts", "tokens", {"eval/length": "length"}),)
 
 
@@ -94,28 +102,28 @@ def read_curves(run: Run) -> list[Curves]:
 
 
 def multiples(run: Run) -> list[Figure]:
-    """Draw, of many policies, one small chart each on one scale: gold on held-out prompts, or what there is of it."""
-    names = _compared(run)
-    logs = {name: run.metrics(stage) for name in names if (stage := run.stage(name)) is not None}
-    for metric, title, note in (
-        ("eval/gold", "Gold on held-out prompts", "all on one scale; dashed: where the first one began"),
-        ("eval/proxy", "Proxy on held-out prompts", "all on one scale; dashed: where the first one began"),
-    ):
-        drawn = {name: points for name, log in logs.items() if (points := log.get(metric))}
+    """Draw, of many policies, one small chart each, those that logged the same on one scale."""
+    logs = {name: run.metrics(stage) for name in _compared(run) if (stage := run.stage(name)) is not None}
+    figures: list[Figure] = []
+    for metric, title, note in _SHARED:
+        drawn = {name: log.get(metric) for name, log in logs.items() if metric in log}
         values = [v for points in drawn.values() for _, v in points if v is not None]
-        if values:
-            first = next((v for points in drawn.values() for _, v in points if v is not None), None)
-            charts = [
-                small_chart(Series(model_name(name), points, 1), (min(values), max(values)), f"{title}: {name}", first)
-                for name, points in drawn.items()
-            ]
-            return [Figure(title, note, Markup('<div class="multiples">{}</div>').format(Markup("").join(charts)))]
-    return []
+        if not values:
+            continue
+        first = values[0] if metric.startswith("eval/") else None
+        over = (min(values), max(values))
+        charts = [
+            small_chart(Series(model_name(name), points, 1), over, f"{title}: {model_name(name)}", first)
+            for name, points in drawn.items()
+        ]
+        figures.append(Figure(title, note, Markup('<div class="multiples">{}</div>').format(Markup("").join(charts))))
+        logs = {name: log for name, log in logs.items() if name not in drawn}
+    return figures
 
 
 def _compared(run: Run) -> list[str]:
-    """The policies that were evaluated in training, when they are too many to draw each at full size."""
-    found = [s.name for s in run.of_kind("policy") if _evaluated(run.metrics(s))]
+    """The policies that learnt from preferences or rewards, when they are too many to draw each at full size."""
+    found = [s.name for s in run.of_kind("policy") if _charts_for(s, run.metrics(s)) != (_LOSS,)]
     return found if len(found) > MANY else []
 
 
@@ -139,20 +147,20 @@ def _stage_curves(stage: Stage, metrics: Metrics, own: int, folded: bool) -> Cur
     if not metrics.series:
         return None
     charts = _charts_for(stage, metrics)
-    kept = {"kept": _FOLDED_POINTS} if folded else {}
+    kept = _FOLDED_POINTS if folded else KEPT
     slots = (own, 0 if own else 1)
     figures: list[Figure] = []
     used: set[str] = {name for chart in charts for name in chart.lines}
     for chart in charts:
         lines = {m: label for m, label in chart.lines.items() if m in metrics}
         series = [Series(label, metrics.get(m), slot) for (m, label), slot in zip(lines.items(), slots, strict=False)]
-        svg = line_chart(series, title=f"{model_name(stage.name)}: {chart.title}", level=chart.level, **kept)
+        svg = line_chart(series, title=f"{model_name(stage.name)}: {chart.title}", level=chart.level, kept=kept)
         if svg is not None:
             figures.append(Figure(chart.title, chart.note, svg))
     parts = [m for m in metrics.series if m.startswith(_PART)]
     used |= {*parts, "eval/gold", "eval/proxy", "eval/kl"}
     series = [Series(m.removeprefix(_PART), metrics.get(m), 1 + i % 7) for i, m in enumerate(parts)]
-    svg = line_chart(series, title=f"{model_name(stage.name)}: gold parts on held-out prompts", **kept)
+    svg = line_chart(series, title=f"{model_name(stage.name)}: gold parts on held-out prompts", kept=kept)
     if svg is not None:
         figures.append(Figure("Gold, part by part", "on held-out prompts", svg))
     other: list[Figure] = []
