@@ -191,15 +191,19 @@ def _trained(section: str, cfg: Training, policy: _Policy, *, scoring: int = 0, 
     weights = policy.weights + extra
     transient = max(policy.sizes.logit_bytes(tokens, LOGITS_TRAINED), policy.sizes.forward_bytes(tokens, policy.size))
     kept = _kept(cfg, policy.sizes, tokens, policy.size, policy.lora)
-    resident = weights + 3 * policy.trained
     phases = {
         "load": weights,
         "update": _update(cfg, weights, policy.trained, kept, transient),
-        "save": resident + _merged(policy),
+        "save": _saved(weights, policy.trained, _merged(policy)),
     }
     if scoring:
         phases["scoring"] = scoring
     return Memory(section, policy.sizes.parameters, weights, 3 * policy.trained, phases)
+
+
+def _saved(weights: int, trained: int, merged: int) -> int:
+    """The last checkpoint, with Adam's moments, or later the model: without them, beside the copy it is merged into."""
+    return max(weights + 3 * trained, weights + trained + merged)
 
 
 def _merged(policy: _Policy) -> int:
@@ -216,7 +220,6 @@ def _rewarded(section: str, cfg: RewardConfig, policy: _Policy) -> Memory:
     tokens = micro_tokens(cfg)
     kept = _kept(cfg, sizes, tokens, policy.size, policy.lora)
     transient = sizes.forward_bytes(tokens, policy.size)
-    resident = weights + 3 * trained
     # When the scores are measured Adam's moments are gone and the last gradients are still there. An adapter adds its
     # product to that of the widest layer.
     widest = 0 if policy.lora is None else _PREFILL_TOKENS * sizes.mlp * policy.size
@@ -224,7 +227,7 @@ def _rewarded(section: str, cfg: RewardConfig, policy: _Policy) -> Memory:
         "load": base + policy.base,  # the reward model is a copy, and what it was made from is dropped
         "update": _update(cfg, weights, trained, kept, transient),
         "scoring": weights + trained + sizes.forward_bytes(_PREFILL_TOKENS, policy.size) + widest,
-        "save": resident + (0 if policy.lora is None else weights),
+        "save": _saved(weights, trained, 0 if policy.lora is None else weights),
     }
     return Memory(section, count, weights, 3 * trained, phases)
 
@@ -271,7 +274,11 @@ def _on_policy(section: str, cfg: OnPolicyConfig, policy: _Policy, config: RunCo
         "rollout": resident + _drawn(sizes, size, cfg.max_batch, rollouts, prompt, cfg.max_completion_length),
         "scoring": weights + 3 * trained + max(passes),
         "update": _update(cfg, present, trained, kept, update),
-        "save": resident + (0 if policy.lora is None else policy.base + 3 * policy.adapter(critic_lora or policy.lora)),
+        "save": _saved(
+            present,
+            trained,
+            0 if policy.lora is None else policy.base + 3 * policy.adapter(critic_lora or policy.lora),
+        ),
     }
     return Memory(section, sizes.parameters, weights, 3 * trained, phases)
 

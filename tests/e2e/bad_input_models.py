@@ -11,7 +11,7 @@ from typing import Any
 
 import huggingface_hub.constants
 import torch
-from bad_input_site import Case, Site
+from bad_input_site import PROMPTS, REPLIES, Case, Site
 from safetensors.torch import load_file, save_file
 
 from accord.errors import (
@@ -44,6 +44,18 @@ def ppo_with(change: Change, **keys: Any) -> Callable[[Site], list[str]]:
         model = site.model("reward")
         change(model)
         return site.ppo(reward=model, **keys)
+
+    return make
+
+
+def proxied_by(change: Change) -> Callable[[Site], list[str]]:
+    """DPO whose proxy curve is drawn by a changed copy of the reward model."""
+
+    def make(site: Site) -> list[str]:
+        model = site.model("reward")
+        change(model)
+        prompts = site.rows("prompts.jsonl", *PROMPTS)
+        return site.dpo(reward_model=str(model), eval_prompts=prompts, **REPLIES)
 
     return make
 
@@ -234,6 +246,7 @@ MODELS = [
         "sft",
     ),
     Case("other tokenizer", ModelError, ("different tokenizers",), ppo_with(other_tokenizer), "ppo"),
+    Case("other tokenizer of the proxy", ModelError, ("different tokenizers",), proxied_by(other_tokenizer), "dpo"),
     Case("NaN reward model", ModelError, ("not finite", "my-reward"), ppo_with(fill("score", float("nan"))), "ppo"),
     Case(
         "infinite rewards",

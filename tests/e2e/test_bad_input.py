@@ -20,6 +20,7 @@ from bad_input_models import MODELS
 from bad_input_site import (
     DEMONSTRATIONS,
     PAIRS,
+    PROMPTS,
     TRAIN,
     Case,
     Outcome,
@@ -102,6 +103,15 @@ def test_bad_rows_may_be_left_out(
     assert accord(site.sft(dataset=site.rows("d.jsonl", *rows), max_bad_rows=1), capsys, monkeypatch).code == 0
     (rejects,) = (site.dir / "runs" / "bad").glob("sft-*/rejects-dataset.jsonl")
     assert "'completion' is empty" in rejects.read_text()
+
+
+def test_bad_prompts_may_be_left_out(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = site.rows("prompts.jsonl", *PROMPTS, {"prompt": ""})
+    refused(accord(site.ppo(prompts=prompts), capsys, monkeypatch), DataError, "max_bad_rows to at least 1")
+    assert accord(site.ppo(prompts=prompts, max_bad_rows=1), capsys, monkeypatch).code == 0
+    assert list((site.dir / "runs" / "bad").glob("ppo-*/rejects-prompts.jsonl"))
 
 
 @pytest.mark.parametrize("name", ["samples.jsonl", "manifest.json.tmp", "config.yaml.tmp"])

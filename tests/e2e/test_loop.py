@@ -253,8 +253,10 @@ def test_lora_runs_end_in_plain_models(whole: Ran, config: Path) -> None:
     for section in ("sft", "reward", "ppo", "dpo"):
         metrics = ran.made[section].manifest.metrics
         assert metrics["trainable_parameters"] < metrics["parameters"]
-        names = {p.name for p in files(ran.made[section].dir / "model")}
-        assert not any("adapter" in name for name in names)
+        # The model is whole; its adapter lies beside it, in a directory that transformers does not look into.
+        saved = ran.made[section].dir / "model"
+        assert not any("adapter" in path.name for path in saved.iterdir() if path.is_file())
+        assert (saved / "adapter" / "adapter_config.json").is_file()
         assert set(weights_of(ran, section)) == set(weights_of(whole, section))
         kind = AutoModelForSequenceClassification if section == "reward" else AutoModelForCausalLM
         model = kind.from_pretrained(ran.made[section].dir / "model")

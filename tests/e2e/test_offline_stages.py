@@ -166,6 +166,18 @@ def test_kto_refuses_what_it_cannot_learn_from(place: Path) -> None:
         train(place, "kto", "chats")
 
 
+def test_held_out_replies_that_are_all_the_same_cost_their_loss_only(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [json.loads(line) for line in (place / "thumbs.jsonl").read_text().splitlines()]
+    same = [{**row, "completion": reply("always this")} for row in rows[:4]]
+    (place / "same.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows + same))
+    monkeypatch.setattr(offline, "hold_out", lambda records, *_: (records[: len(rows)], records[len(rows) :]))
+    ran = train(place, "kto", "same")
+    assert any("no held-out loss" in line for line in ran.lines)
+    assert not any("eval/loss" in line for line in metrics(ran, "kto"))
+
+
 class Stopped(Exception):  # noqa: N818
     """Stands for kill -9."""
 

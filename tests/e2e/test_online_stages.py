@@ -115,6 +115,11 @@ WRONG = {
     "ppo.overlong_cache=9": "larger than max_completion_length",
     "reinforce.num_mini_batches=2": "no ratio",
     "grpo.num_generations=1": "greater than or equal to 2",
+    "grpo.reward_model=null grpo.reward_funcs=[a:b] grpo.offload_frozen=true": "offload_frozen needs a reward_model",
+    "grpo.delta=1.2": "limit beyond the clip",
+    "grpo.missing_eos_mode=replace grpo.missing_eos_penalty=null": "replace needs missing_eos_penalty",
+    "grpo.sampler_correction=token_truncate grpo.sampler_correction_floor=0.5": "for the mask modes",
+    "grpo.sampler_correction=token_mask grpo.sampler_correction_floor=4": "no weight would be left",
     "grpo.beta=0.1 grpo.kl_estimator=k1 grpo.use_bias_correction_kl=false": "no expected gradient",
 }
 

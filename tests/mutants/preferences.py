@@ -12,6 +12,11 @@ _RANKING = "golden/test_golden_ranking.py"
 PREFERENCES = [
     *mutants(
         "functional/preference_losses.py",
+        "property/test_preference_losses.py::test_the_truncated_quadratic_stops_pushing_where_the_hinge_does",
+        [("the truncated quadratic is linear", "hinge(pairs, beta=beta).square()", "hinge(pairs, beta=beta)")],
+    ),
+    *mutants(
+        "functional/preference_losses.py",
         _PAIRS,
         [
             (
@@ -22,7 +27,6 @@ PREFERENCES = [
             ("robust DPO averages instead of correcting", "+ label_smoothing * wrong_P", "- label_smoothing * wrong_P"),
             ("robust DPO is not rescaled", " / (1.0 - 2.0 * label_smoothing)", ""),
             ("IPO's target is twice as far", "pairs.h_P - 1.0 / (2.0 * beta)", "pairs.h_P - 1.0 / beta"),
-            ("the truncated quadratic is linear", "hinge(pairs, beta=beta).square()", "hinge(pairs, beta=beta)"),
             ("the hinge is a line", "torch.relu(1.0 - beta * pairs.h_P)", "(1.0 - beta * pairs.h_P)"),
             ("NCA counts the chosen reply once", " - 0.5 * logsigmoid(-u_P)", ""),
             ("SPPO's targets are swapped", "(pairs.u_P - 0.5 / beta)", "(pairs.u_P + 0.5 / beta)"),

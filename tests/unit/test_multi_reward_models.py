@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification
 
 from accord.batch import collate
 from accord.errors import ConfigError, ModelError, RewardError
+from accord.models import chat
 from accord.models.averaging import average_models, head_alignment
 from accord.models.build import new_causal, reward_from_causal, score_stats, set_score_stats
 from accord.models.checkpoint import load_reward, save_model
@@ -289,6 +290,27 @@ def test_steps_are_labelled_at_their_last_token(tokenizer: Any) -> None:
     assert batch.target_BT[0, positions].tolist() == [1.0, 0.0]
     assert tokenizer.decode([int(batch.ids_BT[0, positions[0]])]) == "\n"
     assert positions[1] == int(batch.lengths_B[0]) - 1
+
+
+def test_a_prompt_that_is_cut_leaves_the_first_step_whole(tokenizer: Any) -> None:
+    record = Stepwise(id="s", prompt=PROMPT, completions=("one two three four", "five"), labels=(True, False))
+    (whole,) = from_steps([record], tokenizer, separator="\n", max_length=60, overlong="error").examples[0].rows
+    opening = len(chat.encode_prompt(tokenizer, PROMPT.messages))
+    for lost in (1, opening - 1):
+        found = from_steps(
+            [record], tokenizer, separator="\n", max_length=len(whole.ids) - lost, overlong="truncate_prompt"
+        )
+        (row,) = found.examples[0].rows
+        assert (row.ids, row.mask) == (whole.ids[lost:], whole.mask[lost:])
+        assert row.columns["target_BT"] == whole.columns["target_BT"][lost:]
+    shorter = len(whole.ids) - opening - 1
+    cut = from_steps([record], tokenizer, separator="\n", max_length=shorter, overlong="truncate_prompt")
+    assert not cut.examples and "max_length" in cut.dropped[0][1]
+    end = whole.mask.index(True)
+    first = from_steps([record], tokenizer, separator="\n", max_length=end + 1, overlong="truncate")
+    assert first.examples[0].rows[0].mask == whole.mask[: end + 1]
+    none = from_steps([record], tokenizer, separator="\n", max_length=end, overlong="truncate")
+    assert not none.examples and len(none.dropped) == 1
 
 
 def test_a_process_reward_is_what_the_model_says_of_each_prefix(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -101,6 +102,31 @@ def test_a_number_is_judged_by_its_whole_interval(good, low: float, high: float,
     found = {"value": (low + high) / 2, "low": low, "high": high, "n": 50}
     assert number("x", "?", found, limit=0.5, good=good, missing="none").status == status
     assert number("x", "?", found | {"n": 10}, limit=0.5, good=good, missing="none").status == "unknown"
+
+
+def test_many_pairs_of_one_prompt_prove_nothing() -> None:
+    """Nothing is known about other prompts, so every number without an interval is unknown and none is a pass."""
+    rows = [
+        Scored(LabelledPair("one prompt", *texts, float(i % 2)), (2.0 * (i % 2), 1.0))
+        for i in range(60)
+        for texts in (("a b c", "d e f"), ("a longer reply", "short"))
+    ]
+    shifts = edit_shifts([0.0] * 40, [0.0] * 40, 1.0, ["one prompt"] * 40)
+    card = card_of(rows, edits=dict.fromkeys(EDITS, shifts))
+    found = seven(card)
+    assert found["length bias"]["n"] == 60 and found["padding"]["n"] == 40
+    for name in ("accuracy at equal length", "length bias", "padding"):
+        assert found[name]["status"] == "unknown" and found[name]["low"] is None, name
+    json.dumps(card, allow_nan=False)
+
+
+def test_the_partial_correlation_knows_that_pairs_of_one_prompt_are_alike() -> None:
+    together = feature_bias([row for row in simulated(60, 0.03) for _ in range(8)], len)["partial"]
+    once = feature_bias(simulated(60, 0.03), len)["partial"]
+    assert together["value"] == pytest.approx(once["value"])
+    assert together["n"] == 480
+    width = [found["high"] - found["low"] for found in (together, once)]
+    assert 0.5 * width[1] < width[0] < 2 * width[1]  # not a third of it, as if there were 480 prompts
 
 
 def test_the_human_ceiling_is_one_annotator_against_the_mean_of_the_others() -> None:

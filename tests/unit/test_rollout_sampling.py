@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from accord.batch import Batch, Forward
-from accord.errors import TrainingError
+from accord.errors import RewardError, TrainingError
 from accord.train.credit import (
     GAECredit,
     GRPOCredit,
@@ -177,10 +177,33 @@ def test_a_prompt_whose_greedy_reply_has_no_score_is_left_out() -> None:
         broken = len(calls) == 2
         return [Score(value=None, error="no") if broken and i == 1 else Score(value=1.0) for i in range(len(rollouts))]
 
-    of = source(reward=reward, credit=ReMaxCredit(), greedy_baseline=True)
+    of = source(reward=reward, credit=ReMaxCredit(), greedy_baseline=True, max_reward_errors=1 / 16)
     batch = of.prepare()
     assert calls == [12, 4] and batch.num_rows == 9
     assert of.report()["rewards/errors"] == 1
+    calls.clear()
+    with pytest.raises(RewardError, match="1 of 16 rollouts have no score"):
+        source(reward=reward, credit=ReMaxCredit(), greedy_baseline=True, max_reward_errors=1 / 17).prepare()
+
+
+def test_replies_without_a_score_count_even_where_their_group_is_replaced() -> None:
+    tries: list[int] = []
+
+    def reward(rollouts: Sequence[Rollout]) -> list[Score]:
+        """The first two groups of the first try fail; the others are all told apart."""
+        tries.append(len(rollouts))
+        broken = 6 if len(tries) == 1 else 0
+        return [
+            Score(value=None, error="judge is ill") if i < broken else Score(value=float(i))
+            for i in range(len(rollouts))
+        ]
+
+    of = source(reward=reward, resample=1, max_reward_errors=6 / 18)
+    assert len(of.collect()) == 12 and tries == [12, 6]
+    assert of.report()["rewards/errors"] == 6
+    tries.clear()
+    with pytest.raises(RewardError, match=r"6 of 18 rollouts have no score.*judge is ill"):
+        source(reward=reward, resample=1, max_reward_errors=5 / 18).collect()
 
 
 @pytest.mark.parametrize("credit", [RLOOCredit(), GRPOCredit(), GRPOCredit("batch"), GRPOCredit("none"), OPOCredit()])

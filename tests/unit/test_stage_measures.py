@@ -11,6 +11,7 @@ from accord.errors import DataError
 from accord.models.build import new_causal, reward_from_causal
 from accord.models.tokenizer import train_tokenizer
 from accord.stages.best_of_n import Pool, curve
+from accord.stages.ensemble import joint_logit
 from accord.stages.reward import _freeze, _scale  # pyright: ignore[reportPrivateUsage]
 from accord.stages.score_models import moments
 from accord.stages.training import hold_out
@@ -39,6 +40,17 @@ def test_each_member_has_its_own_scale_and_a_constant_one_is_an_error() -> None:
     assert moments(scores_BK) == ((1.0, 7.0), (1.0, 2.0))
     with pytest.raises(DataError, match="the same score"):
         moments(torch.tensor([[0.0, 5.0], [2.0, 5.0]]))
+
+
+def test_the_loss_of_the_mean_of_members_is_on_their_scale() -> None:
+    raw_BK = torch.tensor([[0.1, 1.0], [0.3, 5.0], [-0.2, 2.0], [0.0, 8.0]], dtype=torch.float64)
+    same_BK = raw_BK[:, :1].expand(-1, 3)
+    mean, std = moments(same_BK)
+    # equal members are one member, up to the zero that differences do not see
+    torch.testing.assert_close(joint_logit(same_BK, mean, std), raw_BK[:, 0] - mean[0])
+    mean, std = moments(raw_BK)
+    plain_B = ((raw_BK - torch.tensor(mean)) / torch.tensor(std)).mean(dim=1)
+    assert joint_logit(raw_BK, mean, std).argsort().tolist() == plain_B.argsort().tolist()
 
 
 class Scores:

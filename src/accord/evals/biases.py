@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit
 from scipy.stats import rankdata
 
 from accord import stats
-from accord.evals.preferences import LabelledPair
+from accord.evals.preferences import LabelledPair, finite
+from accord.stats.arrays import Floats, by_cluster, percentiles, resamples
 
 _MARKS = re.compile(r"^\s*(?:#{1,6} |[-*+] |\d+[.)] )|\*\*[^*\n]+\*\*|^```", re.MULTILINE)
 _FILLER = "I hope this helps! Please let me know if there is anything else that you would like to know."
@@ -93,14 +94,13 @@ def feature_bias(
     prompts = [s.pair.prompt for s, _ in found]
     x, y = np.asarray([d for _, d in found]), np.asarray([s.delta for s, _ in found])
     t = np.asarray([s.pair.target - 0.5 for s, _ in found])
-    yx, yt, xt = _cosine(y, x), _cosine(y, t), _cosine(x, t)
     return {
         "model": finite(stats.bootstrap_mean(model, prompts, seed=seed)),
         "labels": finite(stats.bootstrap_mean(labels, prompts, seed=seed)),
         "excess": finite(stats.paired_bootstrap_diff(model, labels, prompts, seed=seed)),
-        "correlation": yx,
-        "label_correlation": xt,
-        "partial": _partial(yx, yt, xt, len(found)),
+        "correlation": _cosine(y, x),
+        "label_correlation": _cosine(x, t),
+        "partial": _partial(y, x, t, prompts, seed),
     }
 
 
@@ -154,11 +154,6 @@ def edit_shifts(
     return finite(stats.bootstrap_mean(shift, prompts, seed=seed)) | {"raised": float((shift > 0).mean())}
 
 
-def finite(interval: stats.Interval) -> dict[str, Any]:
-    """An interval as JSON: ends that are not known are null."""
-    return {k: v if isinstance(v, int) or math.isfinite(v) else None for k, v in asdict(interval).items()}
-
-
 def _cosine(x: ArrayLike, y: ArrayLike) -> float | None:
     """Correlation of differences: through the origin, because which reply is named first means nothing."""
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
@@ -166,14 +161,32 @@ def _cosine(x: ArrayLike, y: ArrayLike) -> float | None:
     return float(a @ b) / scale if scale > 0 else None
 
 
-def _partial(yx: float | None, yt: float | None, xt: float | None, n: int) -> dict[str, Any]:
-    """Partial correlation of y and x given t, with Fisher's interval."""
-    nothing = {"value": None, "low": None, "high": None, "n": n}
-    if yx is None or yt is None or xt is None or (1 - yt**2) * (1 - xt**2) <= 1e-12:
+def _partial(y: Floats, x: Floats, t: Floats, prompts: Sequence[str], seed: int) -> dict[str, Any]:
+    """Partial correlation of y and x given t: with Fisher's interval, or that of a bootstrap where prompts repeat."""
+    nothing = {"value": None, "low": None, "high": None, "n": len(y)}
+    columns = (y * x, y * t, x * t, y * y, x * x, t * t)
+    value = _given(*(float(column.sum()) for column in columns))
+    if value is None:
         return nothing
-    value = (yx - yt * xt) / math.sqrt((1 - yt**2) * (1 - xt**2))
-    if n < 5 or abs(value) >= 1:
-        return nothing | {"value": value}
-    half = NormalDist().inv_cdf(0.975) / math.sqrt(n - 4)
-    ends: NDArray[np.float64] = np.tanh(np.arctanh(value) + np.asarray([-half, half]))
-    return {"value": value, "low": float(ends[0]), "high": float(ends[1]), "n": n}
+    known = nothing | {"value": value}
+    if len(y) < 5 or abs(value) >= 1:
+        return known
+    if len(set(prompts)) == len(prompts):
+        half = NormalDist().inv_cdf(0.975) / math.sqrt(len(y) - 4)
+        ends: Floats = np.tanh(np.arctanh(value) + np.asarray([-half, half]))
+        return known | {"low": float(ends[0]), "high": float(ends[1])}
+    sums = np.stack([by_cluster(column, prompts)[0] for column in columns], axis=1)
+    if len(sums) < 5:
+        return known
+    drawn = [_given(*(weight @ sums).tolist()) for weight in resamples(len(sums), 2000, seed, "partial")]
+    low, high = percentiles([v for v in drawn if v is not None], 0.95)
+    return known | {"low": low, "high": high}
+
+
+def _given(yx: float, yt: float, xt: float, yy: float, xx: float, tt: float) -> float | None:
+    """Partial correlation from sums of products; None where a column is 0 or the third says all of another."""
+    if min(yy, xx, tt) <= 0:
+        return None
+    a, b, c = yx / math.sqrt(yy * xx), yt / math.sqrt(yy * tt), xt / math.sqrt(xx * tt)
+    rest = (1 - b**2) * (1 - c**2)
+    return (a - b * c) / math.sqrt(rest) if rest > 1e-12 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -47,7 +48,8 @@ def accuracy(deltas: Sequence[float], pairs: Sequence[LabelledPair], *, seed: in
         seed: of the bootstrap over prompts.
 
     Returns:
-        value, low, high (95 %), n; value None when no pair has a preferred side.
+        value, low, high (95 %), n; value None when no pair has a preferred side, low and high None when several pairs
+        are all of one prompt.
     """
     outcomes: list[float] = []
     clusters: list[str] = []
@@ -60,8 +62,13 @@ def accuracy(deltas: Sequence[float], pairs: Sequence[LabelledPair], *, seed: in
     if not outcomes:
         return {"value": None, "low": None, "high": None, "n": 0}
     if len(set(clusters)) == len(clusters):
-        return asdict(stats.win_rate(outcomes))
-    return asdict(stats.win_rate(outcomes, clusters, seed=seed))
+        return finite(stats.win_rate(outcomes))
+    return finite(stats.win_rate(outcomes, clusters, seed=seed))
+
+
+def finite(interval: stats.Interval) -> dict[str, Any]:
+    """An interval as JSON: ends that are not known are null."""
+    return {k: v if isinstance(v, int) or math.isfinite(v) else None for k, v in asdict(interval).items()}
 
 
 def report(deltas: Sequence[float], pairs: Sequence[LabelledPair], *, seed: int = 0) -> dict[str, Any]:

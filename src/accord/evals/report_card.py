@@ -100,6 +100,7 @@ def report_card(
             limit=0.1,
             good="at most",
             enough=ENOUGH_FOR_BINS,
+            interval=False,
             missing="nothing is held out",
         ),
         number(
@@ -154,14 +155,17 @@ def number(
     good: Literal["at least", "at most", "within"],
     missing: str,
     enough: int = ENOUGH,
+    interval: bool = True,
 ) -> Number:
-    """Judge one number; `unknown` when it is missing, rests on too little, or its interval holds the limit."""
+    """Judge one number; `unknown` when it is missing or rests on too little, or its interval holds the limit."""
     value, low, high, n = (found[k] for k in ("value", "low", "high", "n"))
     status: Literal["pass", "fail", "unknown"] = "unknown"
     if value is None:
         return Number(name, question, limit, good, None, None, None, n, status, missing)
     reason = f"only {n} observations, {enough} are needed"
-    if n >= enough:
+    if n >= enough and interval and (low is None or high is None):
+        reason = "all observations are of one prompt, so it has no interval"
+    elif n >= enough:
         status, reason = _side(value if low is None else low, value if high is None else high, limit, good), ""
         if status == "unknown":
             reason = "the interval reaches across the limit; more held-out judgements would tell"

@@ -68,7 +68,7 @@ def run(cfg: EnsembleConfig, ctx: Context) -> dict[str, Any]:
     index = MemberIndex(form, "ensemble", names, mean, std)
     raw_BK = raw.outputs([row.ids for e in test.examples for row in e.rows])
     each = [pair_report(column_B, test.examples, ctx) for column_B in raw_BK.T]
-    joint = pair_report(_normalised(raw_BK, mean, std).mean(dim=1), test.examples, ctx)
+    joint = pair_report(joint_logit(raw_BK, mean, std), test.examples, ctx)
     best = min(range(len(names)), key=lambda k: (each[k] or {"nll": 0.0})["nll"])
     result = {"mean": joint, **dict(zip(names, each, strict=True))}
     ctx.work.path("eval.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
@@ -126,5 +126,18 @@ def stand_in(members: Members, mean: tuple[float, ...], std: tuple[float, ...], 
     return scalar
 
 
-def _normalised(raw_BK: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    return (raw_BK - torch.tensor(mean, dtype=raw_BK.dtype)) / torch.tensor(std, dtype=raw_BK.dtype)
+def joint_logit(raw_BK: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """The mean of the normalised members, brought back to the scale of raw scores.
+
+    Only there are differences log-odds, so that the loss of the mean can be held against that of each member.
+
+    Args:
+        raw_BK: raw scores of the members.
+        mean: of each member's raw score on reference replies.
+        std: the same, deviation.
+
+    Returns:
+        One score a row, in the order of the mean of the normalised scores.
+    """
+    mean_K, std_K = (torch.tensor(x, dtype=raw_BK.dtype) for x in (mean, std))
+    return ((raw_BK - mean_K) / std_K).mean(dim=1) * std_K.mean()

@@ -10,9 +10,9 @@ from typing import Any
 from accord import rng
 from accord.batch import Batch
 from accord.engines.base import Sampling
-from accord.errors import DataError
+from accord.errors import DataError, ModelError
 from accord.models.build import score_stats
-from accord.models.checkpoint import load_reward, save_model
+from accord.models.checkpoint import load_reward, load_tokenizer
 from accord.models.policy import CausalModel
 from accord.pipeline import Context
 from accord.progress import track
@@ -111,7 +111,7 @@ def run(cfg: OfflineConfig, ctx: Context) -> dict[str, Any]:
     unit = "replies" if isinstance(objective, Rowwise) else "pairs"
     metrics |= {unit: len(encoded.examples), "left_out": len(encoded.dropped)}
     card = model_card("policy", ctx, method=METHODS[type(cfg)], metrics=metrics)
-    save_model(loaded.policy, loaded.tokenizer, ctx.work.path("model"), card)
+    loaded.save(ctx.work.path("model"), card)
     return metrics
 
 
@@ -151,11 +151,17 @@ def _examples(
         seed = rng.derive(ctx.run.seed, ctx.work.stage, "mismatches")
         examples = with_mismatches(encoded.examples, max_length=cfg.max_length, seed=seed)
         encoded = Encoded(examples, encoded.dropped, encoded.truncated)
-        if len({e.rows[0].ids for e in tested}) < 2:
-            ctx.say("  fewer than two held-out replies: no held-out loss")
+        if len({_reply(e) for e in tested}) < 2:
+            ctx.say("  fewer than two different held-out replies: no held-out loss")
             return encoded, ()
         tested = with_mismatches(tested, max_length=cfg.max_length, seed=seed)
     return encoded, tested
+
+
+def _reply(example: Example) -> tuple[int, ...]:
+    """Tokens of a single reply."""
+    (row,) = example.rows
+    return row.ids[row.mask.index(True) :]
 
 
 def _judged(records: Sequence[Record], ctx: Context) -> list[Unpaired | Preference]:
@@ -209,7 +215,15 @@ def _probe(cfg: OfflineConfig, ctx: Context, loaded: Loaded) -> Any:
         return None
     reward = None
     if "reward_model" in ctx.inputs:
-        model = load_reward(ctx.inputs["reward_model"].location).to(device()).requires_grad_(False)
+        location = ctx.inputs["reward_model"].location
+        other: Any = load_tokenizer(location, pad_token=cfg.pad_token)
+        if other.get_vocab() != loaded.tokenizer.get_vocab():
+            raise ModelError(
+                "policy and reward model have different tokenizers, so token ids of one mean nothing to the other",
+                where=f"{ctx.work.stage}.reward_model",
+                fix="train the reward model from a model with the policy's tokenizer",
+            )
+        model = load_reward(location).to(device()).requires_grad_(False)
         mean, std = score_stats(model.inner.config)
         reward = LearnedReward(model, pad_id=loaded.pad_id, mean=mean, std=std)
     return make_probe(

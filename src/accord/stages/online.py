@@ -74,7 +74,7 @@ def run(cfg: OnPolicyConfig, ctx: Context) -> dict[str, Any]:
         engine=engine,
         reward=reward,
         prompts=with_room(
-            load(ctx, "prompts", Prompt),
+            load(ctx, "prompts", Prompt, max_bad_rows=cfg.max_bad_rows),
             tokenizer,
             longest=cfg.max_length,
             reply=cfg.max_completion_length,

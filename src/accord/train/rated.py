@@ -137,15 +137,18 @@ def from_steps(
             continue
         labels = dict(zip((len(prompt) + end for end in ends), record.labels, strict=True))
         ids = [*prompt, *reply]
-        mask = [position in labels for position in range(len(ids))]
-        targets = [float(labels.get(position, False)) for position in range(len(ids))]
-        row, short = fit_row(ids, mask, max_length, overlong, f"steps {record.id}")
-        if row is None:
+        # The whole reply counts here, or a prompt that is cut would take the start of the first step with it.
+        counts = [False] * len(prompt) + [True] * len(reply)
+        row, short = fit_row(ids, counts, max_length, overlong, f"steps {record.id}")
+        start = 0 if row is None or overlong == "truncate" else len(ids) - len(row.ids)
+        places = range(start, start + (0 if row is None else len(row.ids)))
+        if row is None or not any(position in labels for position in places):
             dropped.append((record.id, f"longer than max_length {max_length}"))
             continue
         truncated += short
-        kept = targets[: len(row.ids)] if overlong == "truncate" else targets[len(ids) - len(row.ids) :]
-        examples.append(Example(record.id, (replace(row, columns={"target_BT": tuple(kept)}),)))
+        mask = tuple(position in labels for position in places)
+        targets = tuple(float(labels.get(position, False)) for position in places)
+        examples.append(Example(record.id, (replace(row, mask=mask, columns={"target_BT": targets}),)))
     return Encoded(tuple(examples), tuple(dropped), truncated)
 
 

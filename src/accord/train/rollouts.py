@@ -71,7 +71,7 @@ class OnPolicy:
             settings: sizes and coefficients.
             pad_id: any valid token id.
             seed: of prompts, sampling and permutations.
-            visit: held open while the reference and the reward score a round: offloaded models move once.
+            visit: held open while the reference scores a round: offloaded models move once and not a micro-batch.
 
         Raises:
             DataError: there are no prompts.
@@ -102,6 +102,8 @@ class OnPolicy:
         self.kl_coef = settings.kl_coef
         self.rollouts: list[Rollout] = []
         """The last round, for hooks that look at samples."""
+        self._scores: list[Score] = []
+        """All scores of this round, those of replaced groups and of greedy replies too."""
         self._report: dict[str, float] = {}
         self._at_boundary = True
 
@@ -157,9 +159,11 @@ class OnPolicy:
             The rollouts that have a score, by group; the others are counted in the report as `rewards/errors`.
 
         Raises:
-            RewardError: more than `max_reward_errors` of the rollouts have no score, or all of them.
+            RewardError: more than `max_reward_errors` of the rollouts have no score (those of replaced groups count),
+                or all of them.
             EngineError: the engine returned another number of completions than asked for.
         """
+        self._scores = []
         self.engine.update_weights(self.policy, self.round)
         chosen = self.draw_prompts()
         seeds = [rng.derive(self.seed, "sampling", self.round, i) for i in range(len(chosen))]
@@ -179,14 +183,7 @@ class OnPolicy:
             self._report["sampling/resampled_groups"] = float(replaced)
         flat = [rollout for group in groups for rollout in group]
         scores = [r.score for r in flat if r.score is not None]
-        failed = [s.error for s in scores if s.value is None]
-        if len(failed) > self.settings.max_reward_errors * len(scores) or len(failed) == len(scores):
-            raise RewardError(
-                f"{len(failed)} of {len(scores)} rollouts have no score; the first reason: {failed[0]}",
-                where=f"round {self.round}",
-                fix="mend the reward function, or raise max_reward_errors",
-            )
-        self._report["rewards/errors"] = float(len(failed))
+        self._count_errors(left=sum(s.value is not None for s in scores))
         for name in sorted({part for s in scores for part in s.parts}):
             values = [s.parts[name] for s in scores if s.value is not None and name in s.parts]
             self._report[f"rewards/{name}/mean"] = sum(values) / max(1, len(values))
@@ -222,7 +219,19 @@ class OnPolicy:
         scores = self.reward(rollouts)
         if len(scores) != len(rollouts):
             raise RewardError(f"the reward gave {len(scores)} scores for {len(rollouts)} rollouts")
+        self._scores += scores
         return scores
+
+    def _count_errors(self, left: int) -> None:
+        """Report how many replies of this round have no score; too many, or none `left` that has one, end training."""
+        failed = [s.error for s in self._scores if s.value is None]
+        if len(failed) > self.settings.max_reward_errors * len(self._scores) or left == 0:
+            raise RewardError(
+                f"{len(failed)} of {len(self._scores)} rollouts have no score; the first reason: {failed[0]}",
+                where=f"round {self.round}",
+                fix="mend the reward function, or raise max_reward_errors",
+            )
+        self._report["rewards/errors"] = float(len(failed))
 
     def _says_nothing(self, group: Sequence[Rollout]) -> bool:
         """Whether all replies with a score have the same, after all that is done to scores."""
@@ -233,7 +242,7 @@ class OnPolicy:
         """Score of the greedy reply to each rollout's prompt; rollouts without one are left out of the round.
 
         Raises:
-            RewardError: no greedy reply has a score.
+            RewardError: no greedy reply has a score, or too many replies of the round have none.
         """
         groups = list(dict.fromkeys(r.group for r in self.rollouts))
         first = {r.group: EncodedPrompt(r.prompt, r.prompt_ids) for r in reversed(self.rollouts)}
@@ -245,9 +254,7 @@ class OnPolicy:
         ]
         scored = [r.model_copy(update={"score": s}) for r, s in zip(greedy, self._score(greedy), strict=True)]
         kept = [r for r in scored if r.score is not None and r.score.value is not None]
-        if not kept:
-            raise RewardError("no greedy reply has a score", where=f"round {self.round}", fix="mend the reward")
-        self._report["rewards/errors"] += float(len(scored) - len(kept))
+        self._count_errors(left=len(kept))
         of_group = dict(zip((r.group for r in kept), shaped_scores(kept, self.settings)[0].tolist(), strict=True))
         self.rollouts = [r for r in self.rollouts if r.group in of_group]
         return torch.tensor([of_group[r.group] for r in self.rollouts])

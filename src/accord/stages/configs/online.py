@@ -103,10 +103,18 @@ class OnPolicyConfig(Training, Quantized, Arranged, Probe):
             raise ValueError(f"reward_weights has {len(self.reward_weights)} numbers for {count} rewards")
         if self.reward_model is None and (self.reward_combine or self.arrangement == "shared_base"):
             raise ValueError("reward_combine and arrangement: shared_base need a reward_model")
+        if self.reward_model is None and self.offload_frozen:
+            raise ValueError("offload_frozen needs a reward_model; without one the reference stays where it works")
         if self.kl_target is not None and self.kl_coef == 0:
             raise ValueError("kl_target multiplies kl_coef step by step, and kl_coef is 0; start above 0")
         if self.overlong_cache is not None and self.overlong_cache > self.max_completion_length:
             raise ValueError("overlong_cache is larger than max_completion_length")
+        if self.missing_eos_mode == "replace" and self.missing_eos_penalty is None:
+            raise ValueError("missing_eos_mode: replace needs missing_eos_penalty, and it is null")
+        if self.sampler_correction_floor and not self.sampler_correction.endswith("_mask"):
+            raise ValueError("sampler_correction_floor is for the mask modes: choose one, or drop the floor")
+        if self.sampler_correction_floor > self.sampler_correction_cap:
+            raise ValueError("sampler_correction_floor is above sampler_correction_cap: no weight would be left")
         return self
 
     @model_validator(mode="after")
@@ -189,6 +197,13 @@ class ClippedConfig(RepeatedConfig):
     epsilon: float = Field(0.2, gt=0, description="epsilon of the ratio clip")
     epsilon_high: float | None = Field(None, gt=0, description=_EPSILON_HIGH)
     delta: float | None = Field(None, gt=1, description="two-sided clip: largest ratio where A < 0; null = off")
+
+    @model_validator(mode="after")
+    def _delta_is_beyond_the_clip(self) -> ClippedConfig:
+        high = self.epsilon if self.epsilon_high is None else self.epsilon_high
+        if self.delta is not None and self.delta <= 1 + high:
+            raise ValueError(f"delta is a limit beyond the clip: set it above 1 + the upper epsilon, {1 + high:g}")
+        return self
 
 
 class ReinforceConfig(CriticFreeConfig):
