@@ -14,8 +14,8 @@ os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="
 
 import pytest
 
-MAY_SKIP = ("gpu",)
-"""Markers of tests that a machine without the hardware may leave out; all others run in CI."""
+MAY_SKIP = ("gpu", "bitsandbytes", "real_data")
+"""Markers of tests of what a machine may lack (hardware, an optional library, data of others); all others run in CI."""
 
 
 @pytest.fixture(autouse=True)

@@ -216,6 +216,7 @@ def shared(name: str) -> Path:
     return root / name
 
 
+@pytest.mark.real_data
 @pytest.mark.parametrize(
     "name, kind, fmt, num_good, num_bad",
     [

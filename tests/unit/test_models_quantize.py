@@ -48,6 +48,7 @@ def test_without_bitsandbytes_the_error_says_what_to_do(saved: Path, monkeypatch
     assert "pip install bitsandbytes" in str(caught.value.fix)
 
 
+@pytest.mark.bitsandbytes
 @pytest.mark.filterwarnings("ignore")
 def test_a_base_in_4_bits_learns_and_is_exported_in_full_numbers(saved: Path) -> None:
     pytest.importorskip("bitsandbytes", reason="optional: bitsandbytes is not installed")
