@@ -143,12 +143,17 @@ def measured(found: Run, name: str) -> dict[str, Any]:
     }
 
 
+def has(found: Run, name: str) -> bool:
+    """Whether a run has judged an algorithm."""
+    return name in found.read("evaluate", "results.json")["models"]
+
+
 def page(path: Path, found: list[Run], names: list[str]) -> None:
     """Fill the page between its marks."""
     lines = environment(found)
     for title, group in (("On-policy", ONLINE), ("From judgements as they are", PAIRED)):
         lines += [f"### {title}", ""]
-        rows = [row(name, [measured(r, name) for r in found]) for name in names if name in group]
+        rows = [row(name, [measured(r, name) for r in found if has(r, name)]) for name in names if name in group]
         head = ("algorithm", "gain over SFT [95 %], each seed", "win rate", "KL", "gain of best-of-n at that KL")
         lines += table((*head, "tokens", "seconds"), rows)
     sft = [r.read("evaluate", "results.json")["models"]["sft"] for r in found]
