@@ -134,12 +134,12 @@ def _count(against: list[Comparison], start: str) -> str:
     counts = {
         word: sum(c.tone in tones for c in against)
         for word, tones in (
-            ("beat it", ("good",)),
-            ("lose to it", ("bad",)),
-            ("show no clear difference", ("caution", "plain")),
+            (("beats it", "beat it"), ("good",)),
+            (("loses to it", "lose to it"), ("bad",)),
+            (("shows no clear difference", "show no clear difference"), ("caution", "plain")),
         )
     }
-    said = [f"{count} {word}" for word, count in counts.items() if count]
+    said = [f"{count} {one if count == 1 else many}" for (one, many), count in counts.items() if count]
     best = max(against, key=lambda c: c.rate.value)
     most = f"; the highest win rate is that of {model_name(best.a)}" if best.tone == "good" else ""
     return f"Of {len(against)} models compared with {start}, {listed(said)}{most}."
