@@ -118,8 +118,8 @@ PREFERENCES = [
             ),
             (
                 "KTO's sides are swapped",
-                "desirable_weight * torch.sigmoid(-x_B), undesirable_weight * torch.sigmoid(x_B)",
-                "desirable_weight * torch.sigmoid(x_B), undesirable_weight * torch.sigmoid(-x_B)",
+                "lambda x: torch.sigmoid(-x)",
+                "lambda x: torch.sigmoid(x)",
             ),
             (
                 "BCO's shift is a sum",

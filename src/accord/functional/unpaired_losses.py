@@ -46,6 +46,13 @@ def reward_shift(log_ratio_B: Tensor, target_B: Tensor, weight_B: Tensor) -> Ten
     return ((means * there).sum() / there.sum()).detach()
 
 
+def _of_both_labels(
+    loss: Callable[[Tensor], Tensor], x_B: Tensor, target_B: Tensor, desirable_weight: float, undesirable_weight: float
+) -> Tensor:
+    """Expectation over the label of `loss`, which a desirable reply has at x and an undesirable one at -x."""
+    return target_B * desirable_weight * loss(x_B) + (1.0 - target_B) * undesirable_weight * loss(-x_B)
+
+
 def kto(
     log_ratio_B: Tensor,
     target_B: Tensor,
@@ -72,8 +79,7 @@ def kto(
         loss_B.
     """
     x_B = beta * (log_ratio_B - anchor_B)
-    good_B, bad_B = desirable_weight * torch.sigmoid(-x_B), undesirable_weight * torch.sigmoid(x_B)
-    return target_B * good_B + (1.0 - target_B) * bad_B
+    return _of_both_labels(lambda x: torch.sigmoid(-x), x_B, target_B, desirable_weight, undesirable_weight)
 
 
 def bco(
@@ -99,8 +105,7 @@ def bco(
         loss_B.
     """
     x_B = beta * (log_ratio_B - anchor_B)
-    good_B, bad_B = -desirable_weight * logsigmoid(x_B), -undesirable_weight * logsigmoid(-x_B)
-    return target_B * good_B + (1.0 - target_B) * bad_B
+    return _of_both_labels(lambda x: -logsigmoid(x), x_B, target_B, desirable_weight, undesirable_weight)
 
 
 def apo_zero_unpaired(
