@@ -51,20 +51,24 @@ ONLINE: dict[str, dict[str, Any]] = {
     "online_dpo": {**CHOSEN, "num_generations": 4, "num_rounds": 36, "learning_rate": 3e-4, "beta": 0.3},
 }
 """Algorithms that write their own data."""
+SINGLE = "collect_single"
+"""One label a pair: `aot_unpaired` ranks replies apart from their pairs, so it cannot use a label between 0 and 1."""
+UNPAIRED = "dpo_aot_unpaired"
 PAIRED: dict[str, dict[str, Any]] = {
     "dpo": DPO,
     "dpo_cdpo": {**DPO, "label_smoothing": 0.1},
     "dpo_robust": {**DPO, "loss_type": "robust", "label_smoothing": 0.1},
     "dpo_hinge": {**DPO, "loss_type": "hinge"},
     "dpo_squared_hinge": {**DPO, "loss_type": "squared_hinge"},
-    "dpo_slic": {**OFFLINE, "loss_type": "slic"},
+    "dpo_slic": {**OFFLINE, "loss_type": "slic", "slic_delta": 30.0, "slic_lambda": 0.05, "learning_rate": 1e-4},
     "dpo_exo": {**DPO, "loss_type": "exo_pair", "label_smoothing": 0.01},
     "dpo_nca": {**DPO, "loss_type": "nca_pair"},
     "dpo_bco": {**DPO, "loss_type": "bco_pair"},
     "dpo_sppo": {**OFFLINE, "loss_type": "sppo_hard", "beta": 0.1},
     "dpo_apo_zero": {**DPO, "loss_type": "apo_zero"},
-    "dpo_apo_down": {**DPO, "loss_type": "apo_down"},
+    "dpo_apo_down": {**DPO, "loss_type": "apo_down", "learning_rate": 5e-5},
     "dpo_aot": {**DPO, "loss_type": "aot"},
+    UNPAIRED: {**DPO, "loss_type": "aot_unpaired"},
     "dpo_discopop": {**DPO, "loss_type": "discopop"},
     "dpo_norm": {**OFFLINE, "loss_type": "sigmoid_norm", "beta": 5.0},
     "dpo_ld": {**DPO, "ld_alpha": 0.5},
@@ -84,8 +88,7 @@ PAIRED: dict[str, dict[str, Any]] = {
     "kto_bco": {**DPO, "loss_type": "bco"},
     "kto_apo": {**DPO, "loss_type": "apo_zero_unpaired"},
 }
-"""Algorithms that learn from the judgements as they are; a section `dpo_<name>` is the dpo stage with other options.
-The one loss that is missing, `aot_unpaired`, refuses soft labels, which these are."""
+"""Algorithms that learn from the judgements as they are; a section `dpo_<name>` is the dpo stage with other options."""
 EVAL = "lab:prompts?num=300&split=eval"
 
 
@@ -98,8 +101,9 @@ def config(names: list[str], seed: int, runs: Path, threads: int) -> dict[str, A
     return {
         "run": {"name": f"algorithms-{seed}", "dir": str(runs), "seed": seed, "threads": threads},
         **kept,
+        SINGLE: {**kept["collect"], "labels_per_item": 1, "aggregate": "none"},
         "best_of_n": {"prompts": EVAL, "judge": "lab:gold", "num_generations": 64, "max_completion_length": 48},
-        **{name: algorithms[name] for name in names},
+        **{name: dict(algorithms[name]) for name in names},
         "evaluate": {"models": models, "prompts": EVAL, "judge": "lab:gold", "max_completion_length": 48},
     }
 
@@ -108,11 +112,27 @@ def run(names: list[str], seed: int, runs: Path, threads: int) -> Run:
     """Do what is not done yet and return the results."""
     runs.mkdir(parents=True, exist_ok=True)
     path = runs / f"algorithms-{seed}.yaml"
-    # Accord's configs have no aliases, which yaml writes for values that occur twice.
-    text = json.dumps(config(names, seed, runs, threads), indent=1)
-    path.write_text(text, encoding="utf-8")
-    subprocess.run([sys.executable, "-m", "accord", "run", str(path)], check=True)
+    wanted = config(names, seed, runs, threads)
+    if UNPAIRED in names:
+        upstream = {name: section for name, section in wanted.items() if name not in (*names, "evaluate")}
+        wanted[UNPAIRED]["dataset"] = str(without_ties(do(path, upstream), path.with_suffix(".jsonl")))
+    do(path, wanted)
     return Run(runs / f"algorithms-{seed}")
+
+
+def do(path: Path, wanted: dict[str, Any]) -> Path:
+    """Run a config; the directory of its run."""
+    # Accord's configs have no aliases, which yaml writes for values that occur twice.
+    path.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "accord", "run", str(path)], check=True)
+    return path.with_suffix("")
+
+
+def without_ties(done: Path, path: Path) -> Path:
+    """Write the single judgements that chose a reply."""
+    found = next(done.glob(f"{SINGLE}-*/preferences.jsonl")).read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in found if json.loads(line)["choice"] is not None), encoding="utf-8")
+    return path
 
 
 def best_of_n_at(curve: list[dict[str, Any]], kl: float) -> float | None:
