@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from accord.errors import DataError
+from accord.microbatches import GroupSize, cuts
 
 
 @dataclass(frozen=True)
@@ -178,17 +179,34 @@ class Batch:
         picked = {name: value[index] for name, value in _present(self)}
         return Batch(**{name: value[:, :width] if name.endswith("_BT") else value for name, value in picked.items()})
 
+    def shared_prefix_B(self) -> Tensor | None:
+        """Number of leading tokens that all rows of a row's group have in common, int64.
+
+        At least one token of every row stays its own; rows alone in their group share nothing. None when the batch has
+        no groups or is packed.
+        """
+        if self.group_B is None or self.segment_BT is not None:
+            return None
+        new_B = torch.ones_like(self.group_B, dtype=torch.bool)
+        new_B[1:] = self.group_B[1:] != self.group_B[:-1]
+        run_B = new_B.cumsum(0) - 1
+        first_B = new_B.nonzero()[:, 0][run_B]
+        equal_BT = (self.ids_BT == self.ids_BT[first_B]) & self.token_mask_BT
+        common_B = torch.minimum(equal_BT.long().cumprod(1).sum(1), self.lengths_B - 1)
+        least_B = common_B.new_zeros(self.num_rows).scatter_reduce(0, run_B, common_B, "amin", include_self=False)
+        alone_B = torch.bincount(run_B, minlength=self.num_rows)[run_B] == 1
+        return least_B[run_B].masked_fill(alone_B, 0)
+
     def split(self, token_budget: int) -> list[Batch]:
         """Cut into micro-batches of similar lengths; groups stay whole, and nothing is random.
 
-        Longest first, so that a batch which does not fit in memory fails at once rather than at the end.
-
         Args:
-            token_budget: most padded tokens (rows x longest row) a micro-batch may hold; a single group that
-                is larger becomes a micro-batch of its own.
+            token_budget: most padded tokens (rows x longest row) a micro-batch may hold; a single group that is larger
+                becomes a micro-batch of its own.
 
         Returns:
-            Micro-batches that together hold every row exactly once.
+            Micro-batches that together hold every row exactly once, the longest first: what does not fit in memory
+            fails at once rather than at the end.
 
         Raises:
             ValueError: if `token_budget` is not positive or the rows of a group are not adjacent.
@@ -196,17 +214,12 @@ class Batch:
         if token_budget < 1:
             raise ValueError(f"token_budget must be at least 1, not {token_budget}")
         lengths: list[int] = self.lengths_B.tolist()
+        shared_B = self.shared_prefix_B()
+        shared: list[int] = [0] * self.num_rows if shared_B is None else shared_B.tolist()
         groups = _runs(list(range(self.num_rows)) if self.group_B is None else self.group_B.tolist())
-        groups.sort(key=lambda rows: (-max(lengths[row] for row in rows), rows[0]))
-        parts: list[list[int]] = []
-        width = 0
-        for rows in groups:
-            if parts and (len(parts[-1]) + len(rows)) * width <= token_budget:
-                parts[-1].extend(rows)
-            else:
-                parts.append(list(rows))
-                width = max(lengths[row] for row in rows)
-        return [self.select(rows) for rows in parts]
+        sizes = [GroupSize.of([lengths[row] for row in rows], shared[rows[0]]) for rows in groups]
+        parts = cuts(sizes, token_budget, fill=self.ids_BT.device.type != "cpu")
+        return [self.select([row for group in part for row in groups[group]]) for part in parts]
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on `device`."""

@@ -12,7 +12,8 @@ from accord.errors import DataError, ModelError
 from accord.models import packing as model_packing
 from accord.models.lora import add_lora
 from accord.models.packing import check_packing
-from accord.models.policy import CausalModel, restarting_positions
+from accord.models.policy import CausalModel
+from accord.models.trunk import restarting_positions
 from accord.train.examples import Example, Row
 from accord.train.loop import update
 from accord.train.objectives import NLL

@@ -19,7 +19,7 @@ _L0 = [
 LAYER_OF = {
     **dict.fromkeys(_L0, "L0"),
     **dict.fromkeys(["data", "collect"], "data"),
-    **dict.fromkeys(["functional", "batch"], "L1"),
+    **dict.fromkeys(["functional", "batch", "microbatches"], "L1"),
     "models": "models",
     "engines": "engines",
     "rewards": "rewards",

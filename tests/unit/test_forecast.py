@@ -17,8 +17,8 @@ from accord.batch import collate
 from accord.config import RunConfig, load_run_config
 from accord.footprint import Lora, Sizes, sizes_of_directory
 from accord.models.lora import ATTENTION, add_lora, unwrap
-from accord.models.policy import hidden_states
 from accord.models.recompute import recompute_activations
+from accord.models.trunk import hidden_states
 from accord.pipeline import section_types
 from accord.stages import STAGES
 from accord.stages.configs import PPOConfig, SFTConfig

@@ -22,7 +22,8 @@ from accord.batch import Batch, Forward
 from accord.errors import ModelError
 from accord.models.adapters import Adapter, base_digest, find_adapter, put_adapter, read_adapter
 from accord.models.lora import activate, adapter_on, unwrap
-from accord.models.policy import ActorCritic, CausalModel, ValueModel, hidden_states
+from accord.models.policy import ActorCritic, CausalModel, ValueModel
+from accord.models.trunk import hidden_states
 
 POLICY, CRITIC, REWARD = "policy", "critic", "reward"
 

@@ -41,7 +41,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message
     if not messages:
         raise DataError("a prompt needs at least one turn")
     layout = read_layout(tokenizer)
-    texts = _cut(tokenizer, messages)
+    texts = _cut(tokenizer, layout, messages)
     if texts is None:
         return _encode_rewritten(tokenizer, layout, messages)
     return _encode_turns(tokenizer, layout, messages, texts)
@@ -169,8 +169,19 @@ def check_template(tokenizer: PreTrainedTokenizerBase, generation_config: Genera
         raise ModelError("the chat template writes the BOS token twice", fix="remove one from the template")
 
 
-def _cut(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[str] | None:
+def _cut(tokenizer: PreTrainedTokenizerBase, layout: Layout, messages: Sequence[Message]) -> list[str] | None:
     """Template text and contents in turn; None where the template writes contents in no way known here."""
+    roles = tuple(message.role for message in messages)
+    real = render(tokenizer, messages, generate=True)
+    texts = _filled(layout.frames.get(roles), messages, real)
+    if texts is None:  # the first conversation of this form, or a template that writes the time of day
+        layout.frames[roles] = _frame(tokenizer, messages)
+        texts = _filled(layout.frames[roles], messages, real)
+    return texts
+
+
+def _frame(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[str] | None:
+    """Template text around each content; the same for every conversation with these roles."""
     marks = [MARK.format(turn) for turn in range(len(messages))]
     marked = [m.model_copy(update={"content": mark}) for m, mark in zip(messages, marks, strict=True)]
     frame: list[str] = []
@@ -180,13 +191,16 @@ def _cut(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> lis
             return None
         before, rest = rest.split(mark)
         frame.append(before)
-    real = render(tokenizer, messages, generate=True)
-    for change in (
-        str,
-        str.strip,
-    ):  # templates write contents as they are, or without white space around them
+    return [*frame, rest]
+
+
+def _filled(frame: list[str] | None, messages: Sequence[Message], real: str) -> list[str] | None:
+    """The frame with the contents between its parts, when that makes the text `real`."""
+    if frame is None:
+        return None
+    for change in (str, str.strip):  # templates write contents as they are, or without white space around them
         contents = [change(message.content) for message in messages]
-        texts = [text for pair in zip(frame, contents, strict=True) for text in pair] + [rest]
+        texts = [text for pair in zip(frame[:-1], contents, strict=True) for text in pair] + [frame[-1]]
         if "".join(texts) == real:
             return texts
     return None
@@ -246,8 +260,8 @@ def _encode_run(
     pieces = [piece for piece in pieces if piece[0]]
     if not pieces:
         return []
-    ids = plain(tokenizer, "".join(text for text, _ in pieces), anchor)
-    apart = [[] if written else plain(tokenizer, text) for text, written in pieces]
+    ids = plain(tokenizer, "".join(text for text, _ in pieces), anchor, _own(tokenizer, layout, anchor))
+    apart = [[] if written else _own(tokenizer, layout, text) for text, written in pieces]
     if _only(control, ids) == _only(control, [i for part in apart for i in part]):
         return ids
     ids = []
@@ -255,6 +269,13 @@ def _encode_run(
         before = anchor if turn == 0 and not written else layout.inner
         ids += literal(tokenizer, text, control, before) if written else plain(tokenizer, text, before)
     return ids
+
+
+def _own(tokenizer: PreTrainedTokenizerBase, layout: Layout, text: str) -> list[int]:
+    """Ids of a text of the template."""
+    if text not in layout.pieces:
+        layout.pieces[text] = plain(tokenizer, text)
+    return layout.pieces[text]
 
 
 def _only(kept: frozenset[int], ids: Sequence[int]) -> list[int]:

@@ -9,7 +9,6 @@ recomputed in the backward pass, so memory for logits is chunk * V and not B * T
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from accord.batch import Batch, Forward
 from accord.errors import ModelError
 from accord.functional.losses import entropy_from_logits, token_logp
 from accord.models.lora import adapter_on, unwrap
+from accord.models.trunk import hidden_states
 
 _CHUNK_ELEMENTS = 2**24
 """Default size of one chunk of logits (64 MiB in float32)."""
@@ -210,49 +210,6 @@ class ActorCritic(nn.Module):
         if not values or self.critic is None:
             return result
         return Forward(result.logp_BT, result.entropy_BT, self.critic(batch).value_BT)
-
-
-def hidden_states(backbone: nn.Module, batch: Batch) -> Tensor:
-    """Run the trunk on right-padded rows, with attention mask and positions made from the lengths.
-
-    Packed rows go in with positions that start again at 0 and without a mask: transformers makes the block-diagonal
-    causal mask of every attention kernel from such positions (`accord.models.packing` checks that it does). Padding
-    lies right of everything and is a block of its own, so no mask has to hide it.
-
-    Args:
-        backbone: a transformers model without its output head.
-        batch: rows to run.
-
-    Returns:
-        Last hidden states, [B, T, D]; meaningless at padding.
-
-    Raises:
-        ModelError: the rows are packed and the model takes no position ids.
-    """
-    mask_BT = batch.token_mask_BT.long()
-    extra = {}
-    takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
-    if batch.segment_BT is not None:
-        if not takes_positions:
-            raise ModelError(f"{type(backbone).__name__} takes no position ids", fix="set packing: false")
-        out = backbone(input_ids=batch.ids_BT, position_ids=restarting_positions(batch.segment_BT), use_cache=False)
-        return out.last_hidden_state
-    if takes_positions:
-        extra["position_ids"] = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-    out = backbone(input_ids=batch.ids_BT, attention_mask=mask_BT, use_cache=False, **extra)
-    return out.last_hidden_state
-
-
-def restarting_positions(segment_BT: Tensor) -> Tensor:
-    """Position of every token within its own sequence of a packed row, from 0.
-
-    Args:
-        segment_BT: number of the sequence each token belongs to; padding has a number of its own.
-    """
-    place_BT = torch.arange(segment_BT.shape[1], device=segment_BT.device).expand_as(segment_BT)
-    starts_BT = torch.ones_like(segment_BT, dtype=torch.bool)
-    starts_BT[:, 1:] = segment_BT[:, 1:] != segment_BT[:, :-1]
-    return place_BT - torch.where(starts_BT, place_BT, 0).cummax(dim=1).values
 
 
 def head_logits(hf: nn.Module, hidden: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ from accord.errors import ModelError
 from accord.functional.disentangle import overlap
 from accord.models.build import seeded
 from accord.models.lora import adapter_on, add_lora, merge_lora, unwrap
-from accord.models.policy import ScoreModel, hidden_states
+from accord.models.policy import ScoreModel
+from accord.models.trunk import hidden_states
 
 
 class HeadScores(nn.Module):

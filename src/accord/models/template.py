@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -47,6 +47,10 @@ class Layout:
     """Ids that no content may produce."""
     control: frozenset[int]
     """`special`, and the ordinary added tokens the template itself uses; only a reply may hold the latter."""
+    frames: dict[tuple[str, ...], list[str] | None] = field(default_factory=dict[tuple[str, ...], list[str] | None])
+    """What `chat` has found before: the template's text around the contents, by the roles of a conversation."""
+    pieces: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+    """Ids of the template's own texts; they are the same in every conversation, and encoded once."""
 
 
 _LAYOUTS: WeakKeyDictionary[PreTrainedTokenizerBase, Layout] = WeakKeyDictionary()

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from accord.errors import ModelError
 
 
-def plain(tokenizer: PreTrainedTokenizerBase, text: str, anchor: str = "") -> list[int]:
+def plain(tokenizer: PreTrainedTokenizerBase, text: str, anchor: str = "", start: list[int] | None = None) -> list[int]:
     """Encode text of a template: control tokens are recognised, none is added.
 
     Args:
@@ -19,11 +19,12 @@ def plain(tokenizer: PreTrainedTokenizerBase, text: str, anchor: str = "") -> li
         text: the text.
         anchor: text that comes before it; encoded along and removed again, so that nothing is added or
             eaten at the start because the text looks like the beginning of a sequence.
+        start: ids of `anchor`, when they are known.
 
     Returns:
         Token ids of `text` alone.
     """
-    return _after_anchor(anchor, text, partial(_encode, tokenizer, split=False))
+    return _after_anchor(anchor, text, partial(_encode, tokenizer, split=False), start)
 
 
 def literal(tokenizer: PreTrainedTokenizerBase, text: str, forbidden: frozenset[int], anchor: str) -> list[int]:
@@ -72,9 +73,11 @@ def _encode(tokenizer: PreTrainedTokenizerBase, text: str, *, split: bool) -> li
     return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=split, verbose=False)
 
 
-def _after_anchor(anchor: str, text: str, encode: Callable[[str], list[int]]) -> list[int]:
+def _after_anchor(
+    anchor: str, text: str, encode: Callable[[str], list[int]], start: list[int] | None = None
+) -> list[int]:
     if anchor:
-        start, whole = encode(anchor), encode(anchor + text)
+        start, whole = encode(anchor) if start is None else start, encode(anchor + text)
         if whole[: len(start)] == start:
             return whole[len(start) :]
     return encode(text)

@@ -21,7 +21,7 @@ from accord.models.lora import adapters_off, add_lora
 from accord.models.policy import CausalModel
 from accord.pipeline import Context
 from accord.stages.configs import OfflineConfig, OnPolicyConfig, Quantized, Selecting, SFTConfig
-from accord.stages.training import DTYPES, check_length, device
+from accord.stages.training import DTYPES, check_length, device, set_speed
 from accord.train.rollouts import EncodedPrompt
 from accord.types import Prompt
 
@@ -80,6 +80,7 @@ def load_policy(
     check_length(cfg.max_length, max_positions(hf), where)
     if cfg.use_peft:
         hf = add_lora(hf, r=cfg.lora_r, alpha=cfg.lora_alpha, targets=cfg.lora_target_modules)
+    set_speed(hf, cfg)  # here, so that a reference copied from it does the same
     return Loaded(CausalModel(hf), tokenizer, cfg.use_peft, location)
 
 

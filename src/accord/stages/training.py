@@ -13,7 +13,9 @@ from accord import rng
 from accord.batch import Batch, Forward, Mean
 from accord.errors import ConfigError, DataError
 from accord.models.policy import CausalModel, ScoreModel, ValueModel
+from accord.models.precision import cpu_has_bfloat16, mixed_precision
 from accord.models.recompute import recompute_activations
+from accord.models.trunk import share_prompts
 from accord.pipeline import Context
 from accord.progress import track
 from accord.stages.configs import Fitted, Training
@@ -37,6 +39,20 @@ def steps_for(cfg: Fitted, num_examples: int) -> int:
     if cfg.max_steps > 0:
         return cfg.max_steps
     return max(1, round(cfg.num_train_epochs * num_examples / cfg.train_batch_size))
+
+
+def set_speed(module: nn.Module, cfg: Training) -> None:
+    """Let the models inside `module` run as `cfg` says: in mixed precision or not, shared prompts once or row by row.
+
+    Raises:
+        ConfigError: bf16 on a processor without bfloat16.
+    """
+    if cfg.bf16 and device().type == "cpu" and not cpu_has_bfloat16():
+        raise ConfigError(
+            "bf16 on a processor that has no bfloat16 instructions is slower than float32", fix="set bf16: false"
+        )
+    mixed_precision(module, cfg.bf16)
+    share_prompts(module, cfg.share_prompts)
 
 
 def train(  # noqa: PLR0913
@@ -72,6 +88,7 @@ def train(  # noqa: PLR0913
         learning_rates: base rate by parameter-name prefix, where it differs from cfg.learning_rate.
         carried: further tensors of the checkpoint, which a guard changes in place (a reference that moves).
     """
+    set_speed(module, cfg)
     if cfg.gradient_checkpointing:
         for part in module.modules():
             if isinstance(part, CausalModel | ScoreModel | ValueModel):
@@ -116,6 +133,7 @@ def train(  # noqa: PLR0913
         seconds = time.monotonic() - started
     if measure is not None and last.pop("step", -1) != learner.step:  # stopped early, or resumed after the last step
         last = dict(measure())
+    mixed_precision(module, on=False)  # what is measured and saved from here on runs as its users will run it
     return {
         **{f"eval_{name}": value for name, value in last.items()},
         "steps": learner.step,

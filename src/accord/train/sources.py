@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from accord import rng
 from accord.batch import Batch, Forward, collate
 from accord.errors import ArtifactError, DataError
 from accord.storage import io_errors
-from accord.train.examples import Example, with_ref_logp
+from accord.train.examples import Example, Row, with_ref_logp
 from accord.train.packing import packed_batch
 
 
@@ -168,12 +169,15 @@ def with_reference(
         if on_progress:
             on_progress(num_rows)
         return with_ref_logp(examples, cached)
-    flat_rows = [Example(e.id, (row,)) for e in examples for row in e.rows]
-    order = sorted(range(num_rows), key=lambda i: (len(flat_rows[i].rows[0].ids), i))
+    # Rows of an example stay together: their prompt is encoded once.
+    bare = [Example(e.id, tuple(Row(row.ids, row.mask) for row in e.rows)) for e in examples]
+    first = list(accumulate((len(e.rows) for e in examples), initial=0))
+    order = sorted(range(len(bare)), key=lambda i: (max(len(row.ids) for row in bare[i].rows), i))
     logps: list[Tensor] = [torch.empty(0)] * num_rows
-    for start in range(0, num_rows, 256):
-        indices = order[start : start + 256]
-        batch = batch_of([flat_rows[i] for i in indices], pad_id)
+    for start in range(0, len(order), 128):
+        chosen = order[start : start + 128]
+        indices = [first[i] + k for i in chosen for k in range(len(bare[i].rows))]
+        batch = batch_of([bare[i] for i in chosen], pad_id)
         for micro in batch.replace(score_B=torch.tensor(indices, dtype=torch.float64)).split(token_budget):
             logp_BT = ref(micro.to(device)).logp_BT
             assert logp_BT is not None and micro.score_B is not None

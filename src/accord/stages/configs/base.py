@@ -42,9 +42,23 @@ class Training(Config):
     logging_steps: Positive = Field(10, description="optimiser steps between two lines of metrics.jsonl")
     save_steps: Positive = Field(50, description="optimiser steps between two checkpoints, at least")
     dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="type of the trained weights")
+    bf16: bool = Field(
+        False,
+        description="matrix products in bfloat16 (autocast); weights, heads, loss and optimiser stay in float32",
+    )
+    share_prompts: bool = Field(
+        True,
+        description="encode a prompt once for the replies that follow it (pairs, groups); saves time, not results",
+    )
     gradient_checkpointing: bool = Field(
         False, description="run blocks again in the backward pass: memory of one block, a third more time, same results"
     )
+
+    @model_validator(mode="after")
+    def _one_precision(self) -> Training:
+        if self.bf16 and self.dtype != "float32":
+            raise ValueError(f"bf16 keeps the weights in float32, and dtype is {self.dtype}: drop one of them")
+        return self
 
 
 class Fitted(Training):

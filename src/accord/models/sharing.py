@@ -1,0 +1,80 @@
+"""Prompts that the rows of a group share, encoded once: pairs, rankings and groups become one row each.
+
+Three quarters of a preference pair's tokens are a prompt that both replies follow. A row with the prompt once and the
+replies behind it has the same hidden states as the rows apart when attention is restricted to a token's own sequence
+(the shared tokens and its own reply) and positions start again behind the prompt. Rotary and learned positions allow
+that, recurrent layers and positions counted from the mask do not, so every model is compared on a probe first
+(`accord.models.trunk`); where it differs, or with `share_prompts: false`, rows are encoded apart.
+
+Legend: B rows, T positions, U rows after joining, L their positions, D hidden size.
+"""
+
+# ruff: noqa: N815 - fields carry shape suffixes
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from accord.batch import Batch
+
+_SHARED, _PADDING = -1, -2
+"""Instead of a row's number: tokens that belong to all rows of a group, and none."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Rows of a batch, those of a group joined behind what they share."""
+
+    ids_UL: Tensor
+    position_UL: Tensor
+    """Position of each token within its own sequence, from 0."""
+    visible_ULL: Tensor
+    """True where the first token (query) sees the second (key)."""
+    place_BT: Tensor
+    """Where the token of a row is, in the flattened [U * L]; padding is at the row's first token."""
+
+    def apart(self, hidden_ULD: Tensor) -> Tensor:
+        """Hidden states of the rows as they were, [B, T, D]."""
+        return hidden_ULD.flatten(0, 1)[self.place_BT]
+
+
+def join(batch: Batch, shared_B: Tensor) -> Joined:
+    """Put the rows of each group that shares leading tokens into one.
+
+    Args:
+        batch: rows with groups.
+        shared_B: leading tokens that the rows of a group have in common (`Batch.shared_prefix_B`); rows that share
+            nothing stay rows of their own.
+    """
+    assert batch.group_B is not None
+    lengths_B, device = batch.lengths_B, batch.ids_BT.device
+    first_B = shared_B == 0
+    first_B[0] = True
+    first_B[1:] |= batch.group_B[1:] != batch.group_B[:-1]
+    unit_B = first_B.cumsum(0) - 1
+    own_B = lengths_B - shared_B
+    before_B = own_B.cumsum(0) - own_B
+    before_B = before_B - before_B[first_B][unit_B]
+
+    place_T = torch.arange(batch.ids_BT.shape[1], device=device)
+    real_BT, own_BT = batch.token_mask_BT, place_T >= shared_B[:, None]
+    column_BT = place_T + torch.where(own_BT, before_B[:, None], 0)
+    width = int((before_B + lengths_B).max())
+    place_BT = unit_B[:, None] * width + torch.where(real_BT, column_BT, 0)
+
+    shape = (int(unit_B[-1]) + 1, width)
+    at = place_BT[real_BT]
+    row_BT = torch.where(own_BT, torch.arange(batch.num_rows, device=device)[:, None], _SHARED)
+    values = {"ids": batch.ids_BT, "position": place_T.expand_as(batch.ids_BT), "row": row_BT}
+    flat = {name: batch.ids_BT.new_zeros(shape[0] * width) for name in values}
+    flat["row"] += _PADDING
+    for name, value_BT in values.items():
+        flat[name][at] = value_BT[real_BT]
+    position_UL, row_UL = flat["position"].view(shape), flat["row"].view(shape)
+    earlier_ULL = position_UL[:, None, :] <= position_UL[:, :, None]
+    row_ULL = row_UL[:, None, :]
+    visible_ULL = earlier_ULL & ((row_ULL == row_UL[:, :, None]) | (row_ULL == _SHARED))
+    # Padding sees padding: a query that sees nothing is NaN in some kernels.
+    return Joined(flat["ids"].view(shape), position_UL, visible_ULL, place_BT)

@@ -1,0 +1,161 @@
+"""Hidden states of a batch: one row a sequence, several packed sequences a row, or groups joined behind their prompt.
+
+Legend: B rows, T positions, D hidden size; U and L after joining.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from accord.batch import Batch, collate
+from accord.errors import ModelError
+from accord.models.precision import trunk_precision
+from accord.models.sharing import Joined, join
+
+_SWITCH = "accord_shares_prompts"
+"""Attribute of a transformers model: may it join rows; None or absent = it has not been tried."""
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
+
+
+def hidden_states(backbone: nn.Module, batch: Batch) -> Tensor:
+    """Run the trunk on right-padded rows, with attention mask and positions made from the lengths.
+
+    Packed rows go in with positions that start again at 0 and without a mask: transformers makes the block-diagonal
+    causal mask of every attention kernel from such positions (`accord.models.packing` checks that it does). Padding
+    lies right of everything and is a block of its own, so no mask has to hide it.
+
+    Groups are joined behind the prompt they share (`accord.models.sharing`) where the model can and it saves work.
+
+    Args:
+        backbone: a transformers model without its output head.
+        batch: rows to run.
+
+    Returns:
+        Last hidden states, [B, T, D]; meaningless at padding.
+
+    Raises:
+        ModelError: the rows are packed and the model takes no position ids.
+    """
+    with trunk_precision(backbone, batch.ids_BT.device):
+        return _states(backbone, batch)
+
+
+def _states(backbone: nn.Module, batch: Batch) -> Tensor:
+    takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
+    if batch.segment_BT is not None:
+        if not takes_positions:
+            raise ModelError(f"{type(backbone).__name__} takes no position ids", fix="set packing: false")
+        out = backbone(input_ids=batch.ids_BT, position_ids=restarting_positions(batch.segment_BT), use_cache=False)
+        return out.last_hidden_state
+    joined = _joined(backbone, batch) if takes_positions else None
+    if joined is not None:
+        return joined.apart(_run(backbone, joined))
+    mask_BT = batch.token_mask_BT.long()
+    extra = {"position_ids": (mask_BT.cumsum(-1) - 1).clamp(min=0)} if takes_positions else {}
+    out = backbone(input_ids=batch.ids_BT, attention_mask=mask_BT, use_cache=False, **extra)
+    return out.last_hidden_state
+
+
+def restarting_positions(segment_BT: Tensor) -> Tensor:
+    """Position of every token within its own sequence of a packed row, from 0.
+
+    Args:
+        segment_BT: number of the sequence each token belongs to; padding has a number of its own.
+    """
+    place_BT = torch.arange(segment_BT.shape[1], device=segment_BT.device).expand_as(segment_BT)
+    starts_BT = torch.ones_like(segment_BT, dtype=torch.bool)
+    starts_BT[:, 1:] = segment_BT[:, 1:] != segment_BT[:, :-1]
+    return place_BT - torch.where(starts_BT, place_BT, 0).cummax(dim=1).values
+
+
+def share_prompts(module: nn.Module, on: bool) -> None:
+    """Let the transformers models inside `module` encode shared prompts once (the default, where they can), or not.
+
+    Copies made afterwards do the same.
+    """
+    for part in module.modules():
+        if isinstance(part, PreTrainedModel):
+            setattr(part, _SWITCH, on and None)
+
+
+def _joined(backbone: nn.Module, batch: Batch) -> Joined | None:
+    """The rows joined, or None where that is not possible or saves nothing."""
+    shared_B = None if getattr(backbone, _SWITCH, None) is False else batch.shared_prefix_B()
+    # A model's own attention window is no part of our mask.
+    if shared_B is None or not bool(shared_B.any()) or batch.ids_BT.shape[1] > _window(backbone):
+        return None
+    if getattr(backbone, _SWITCH, None) is None:
+        setattr(backbone, _SWITCH, False)  # the probe itself compares with rows apart
+        with torch.autocast(batch.ids_BT.device.type, enabled=False):
+            setattr(backbone, _SWITCH, _can_share(backbone))
+        if not getattr(backbone, _SWITCH):
+            return None
+    joined = join(batch, shared_B)
+    # Work of a layer in multiples of 4 D: 6 D a token in the matrices, and one for each pair of tokens in the
+    # attention; without a mask of its own the kernel leaves out half the pairs.
+    size = int(_config(backbone).hidden_size)
+    (units, width), (rows, length) = joined.ids_UL.shape, batch.ids_BT.shape
+    saves = units * width * (6 * size + width) < rows * length * (6 * size + length / 2)
+    return joined if saves else None
+
+
+def _run(backbone: nn.Module, joined: Joined) -> Tensor:
+    mask = _mask(backbone, joined.visible_ULL)
+    out = backbone(input_ids=joined.ids_UL, attention_mask=mask, position_ids=joined.position_UL, use_cache=False)
+    return out.last_hidden_state
+
+
+@torch.no_grad()
+def _can_share(backbone: nn.Module) -> bool:
+    """Whether rows of a group may be joined: the hidden states of a probe are the same joined and apart.
+
+    False, with a warning, when the model refuses the mask or its hidden states differ.
+    """
+    device = next(backbone.parameters()).device
+    vocab = int(_config(backbone).vocab_size)
+    prompt = [(7 * i + 1) % vocab for i in range(6)]
+    rows = [[*prompt, *((5 * i + 3 * k + 2) % vocab for i in range(size))] for k, size in enumerate((4, 1, 3))]
+    rows.append([(3 * i + 2) % vocab for i in range(5)])
+    masks = [[place > 0 for place in range(len(row))] for row in rows]
+    apart = collate(rows, masks, pad_id=0, group=[0, 0, 0, 1]).to(device)
+    wanted = _states(backbone, apart)[apart.token_mask_BT]
+    try:
+        shared_B = apart.shared_prefix_B()
+        assert shared_B is not None
+        joined = join(apart, shared_B)
+        found = joined.apart(_run(backbone, joined))[apart.token_mask_BT]
+    except (RuntimeError, TypeError, ValueError) as refusal:
+        reason = f"it refuses the mask ({str(refusal).splitlines()[0][:120]})"
+    else:
+        error = float((found - wanted).abs().max() / wanted.abs().max())
+        if not error > _TOLERANCE.get(wanted.dtype, 0.1):  # NaN weights say nothing about sharing
+            return True
+        reason = f"its hidden states differ by {error:.1g}"
+    warnings.warn(f"{type(backbone).__name__} cannot share prompts: {reason}; rows are encoded apart", stacklevel=2)
+    return False
+
+
+def _mask(backbone: nn.Module, visible_ULL: Tensor) -> Tensor:
+    """The mask [U, 1, L, L] as the model's attention kernel takes it: what is added to the scores, or True = sees."""
+    visible = visible_ULL[:, None]
+    if _config(backbone)._attn_implementation != "eager":
+        return visible
+    dtype = next(backbone.parameters()).dtype
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, torch.finfo(dtype).min)
+
+
+def _window(backbone: nn.Module) -> float:
+    """Longest sequence whose tokens all see each other."""
+    config = _config(backbone)
+    sizes = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    return min([size for size in sizes if size], default=float("inf"))
+
+
+def _config(backbone: Any) -> Any:
+    return backbone.config.get_text_config(decoder=True)
