@@ -49,6 +49,7 @@ ROLL = (
 CASES: dict[str, tuple[str, str, str]] = {
     "sft": ("30M", "sft", f"{FIT}, max_length: 256, token_budget: 1024, train_batch_size: 4"),
     "sft, accumulation": ("63M", "sft", f"{FIT}, max_length: 128, token_budget: 512, train_batch_size: 8"),
+    "sft, bf16": ("30M", "sft", f"{FIT}, bf16: true, max_length: 256, token_budget: 1024, train_batch_size: 4"),
     "sft, LoRA": ("63M", "sft", f"{FIT}, {LORA}, max_length: 256, token_budget: 1024, train_batch_size: 8"),
     "sft, checkpointing": (
         "30M",
@@ -58,6 +59,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "reward": ("30M", "reward", f"{FIT}, max_length: 128, token_budget: 1024, train_batch_size: 8"),
     "reward, LoRA": ("63M", "reward", f"{FIT}, {LORA}, max_length: 128, token_budget: 1024, train_batch_size: 4"),
     "dpo": ("30M", "dpo", f"{FIT}, max_length: 128, token_budget: 1024, train_batch_size: 8"),
+    "dpo, bf16": ("30M", "dpo", f"{FIT}, bf16: true, max_length: 128, token_budget: 1024, train_batch_size: 8"),
     "dpo, LoRA": ("63M", "dpo", f"{FIT}, {LORA}, max_length: 128, token_budget: 1024, train_batch_size: 4"),
     "ppo": ("30M", "ppo", ROLL),
     "ppo, LoRA": ("30M", "ppo", f"{ROLL}, {LORA}"),

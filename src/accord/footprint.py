@@ -106,6 +106,19 @@ class Sizes:
             a_token -= (4 - inputs) * self.width + ("down_proj" not in adapted) * self.mlp - lora.rank * len(adapted)
         return tokens * self.blocks * a_token * size
 
+    def mixed_bytes(self, tokens: int, lora: Lora | None = None) -> int:
+        """`activation_bytes` under bfloat16 autocast: tokens x L x (26D + 10A + 8K + 8I), and 2N for cast weights.
+
+        The stream between blocks and both of what a norm keeps stay in float32 (8D + 8D); every layer keeps a
+        bfloat16 copy of its input (2D five times, 2A). Attention runs in float32 (8A + 8K), the gated MLP keeps its
+        four tensors in 2I each. Matrices are cast once a micro-batch and kept.
+        """
+        a_token = 26 * self.width + 10 * self.queries + 8 * self.keys + 8 * self.mlp
+        if lora is not None:
+            a_token -= 8 * self.width - 2 * lora.rank * len(_LINEAR)
+        matrices = self.blocks * (2 * self.width * (self.queries + self.keys) + 3 * self.width * self.mlp)
+        return tokens * self.blocks * a_token + 2 * matrices
+
     def recomputed_bytes(self, tokens: int, size: int, lora: Lora | None = None) -> int:
         """The same under gradient checkpointing: the input of every block, the last norm, one block at a time."""
         return tokens * (self.blocks + 2) * self.width * size + self.activation_bytes(tokens, size, lora) // self.blocks

@@ -160,6 +160,8 @@ def _lora(cfg: Config) -> Lora | None:
 
 def _kept(cfg: Training, sizes: Sizes, tokens: int, size: int, lora: Lora | None) -> int:
     """Activations of one model for the backward pass."""
+    if cfg.bf16 and not cfg.gradient_checkpointing:
+        return sizes.mixed_bytes(tokens, lora)
     keep = sizes.recomputed_bytes if cfg.gradient_checkpointing else sizes.activation_bytes
     return keep(tokens, size, lora)
 
