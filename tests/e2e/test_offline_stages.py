@@ -240,3 +240,28 @@ def test_a_moving_reference_survives_a_kill(place: Path, monkeypatch: pytest.Mon
 def test_settings_that_contradict_each_other_are_refused(place: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         train(place, "dpo", **options)
+
+
+def test_reference_log_probs_are_computed_once_for_all_losses(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forwards: list[int] = []
+    right = Loaded.reference_forward
+
+    def counted(self: Loaded, *args: Any) -> Any:
+        forward = right(self, *args)
+
+        def count(batch: Any) -> Any:
+            forwards.append(batch.num_rows)
+            return forward(batch)
+
+        return count
+
+    monkeypatch.setattr(Loaded, "reference_forward", counted)
+    options = {"max_steps": 4, "token_budget": 4321}  # an epoch and more, as no other test has it
+    train(place, "dpo", **options)
+    rows = sum(forwards)
+    assert rows == 32
+    train(place, "dpo", loss_type="hinge", **options)
+    train(place, "ipo", **options)
+    assert sum(forwards) == rows
+    train(place, "dpo", eval_fraction=0.5, **options)
+    assert sum(forwards) == rows + 32, "the examples come in another order, so it is another file"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -28,7 +30,7 @@ from accord.train.examples import Encoded, Example, from_preferences
 from accord.train.loop import Hook
 from accord.train.objectives import Pairwise, Rowwise
 from accord.train.reference import OnlineReference, sync
-from accord.train.sources import Offline, batch_of, with_reference
+from accord.train.sources import Offline, batch_of, digest_of, with_reference
 from accord.train.unpaired import balance, from_unpaired, with_mismatches
 from accord.types import Preference, Record, Unpaired
 
@@ -192,7 +194,14 @@ def _moving(
 
 
 def _scored(cfg: OfflineConfig, ctx: Context, loaded: Loaded, examples: Sequence[Example]) -> tuple[Example, ...]:
-    """The examples with the reference's log-probs; before training, the policy is the reference."""
+    """The examples with the reference's log-probs; before training, the policy is the reference.
+
+    They are kept beside the stages under what they are made of, so that other losses and rates on the same data and
+    model read them, too.
+    """
+    how = (cfg.dtype, cfg.bf16, cfg.load_in_4bit, cfg.share_prompts, cfg.token_budget, str(device()))
+    made_of = json.dumps([ctx.inputs["model_name_or_path"].fingerprint, how, digest_of(examples)])
+    name = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     with track("reference log-probs", total=sum(len(e.rows) for e in examples)) as bar:
         return with_reference(
             examples,
@@ -200,7 +209,7 @@ def _scored(cfg: OfflineConfig, ctx: Context, loaded: Loaded, examples: Sequence
             pad_id=loaded.pad_id,
             token_budget=cfg.token_budget,
             device=device(),
-            cache=ctx.work.checkpoints / "ref_logp.safetensors",
+            cache=ctx.work.run_dir / "cache" / f"reference-{name}.safetensors",
             on_progress=bar.update,
         )
 

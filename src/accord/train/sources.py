@@ -163,7 +163,7 @@ def with_reference(
     if not examples:
         return ()
     num_rows = sum(len(e.rows) for e in examples)
-    digest = _digest(examples)
+    digest = digest_of(examples)
     cached = None if cache is None else _read_cache(cache, digest)
     if cached is not None:
         if on_progress:
@@ -190,7 +190,7 @@ def with_reference(
     return with_ref_logp(examples, logps)
 
 
-def _digest(examples: Sequence[Example]) -> str:
+def digest_of(examples: Sequence[Example]) -> str:
     """SHA-256 of the token ids and masks of all rows in order."""
     sha = hashlib.sha256()
     for row in (row for e in examples for row in e.rows):
