@@ -1,8 +1,9 @@
 """Mixed precision: matrix products in bfloat16; weights, sums between layers, heads and the optimiser in float32.
 
 Autocast (Micikevicius et al. 2018, with bfloat16 no loss scale is needed) holds for the trunk only: log-probabilities
-from a 16-bit head are off by 0.03. On CPUs attention stays in float32 while gradients are kept: the backward pass of
-torch's bfloat16 kernel takes two to five times as long as the float32 one (docs/results/speed.md).
+from a 16-bit head are off by 0.03. On CPUs attention stays in float32: the backward pass of torch's bfloat16 kernel
+takes two to five times as long as the float32 one (docs/results/speed.md). That holds without gradients too, or the
+reference and the old policy would say something else than the policy they are copies of.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def mixed_precision(module: nn.Module, on: bool) -> None:
                 part.set_attn_implementation(_ATTENTION)
 
 
-def trunk_precision(backbone: nn.Module, device: torch.device) -> AbstractContextManager[None]:
+def trunk_precision(backbone: nn.Module, device: torch.device) -> AbstractContextManager[Any]:
     """The context in which to run `backbone`."""
     return torch.autocast(device.type, torch.bfloat16, enabled=getattr(backbone, _SWITCH, False))
 
@@ -47,7 +48,7 @@ def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
     """transformers' sdpa attention, in float32 where bfloat16 would be slower."""
-    if query.device.type != "cpu" or not torch.is_grad_enabled() or not torch.is_autocast_enabled("cpu"):
+    if query.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     with torch.autocast("cpu", enabled=False):
         return sdpa_attention_forward(module, query.float(), key.float(), value.float(), attention_mask, **kwargs)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import PreTrainedModel
 
 from accord.batch import Batch, collate
@@ -43,7 +44,9 @@ def hidden_states(backbone: nn.Module, batch: Batch) -> Tensor:
         ModelError: the rows are packed and the model takes no position ids.
     """
     with trunk_precision(backbone, batch.ids_BT.device):
-        return _states(backbone, batch)
+        states_BTD = _states(backbone, batch)
+    # A trunk that ends in a matrix product (OPT) leaves autocast in bfloat16.
+    return states_BTD.to(torch.promote_types(states_BTD.dtype, next(backbone.parameters()).dtype))
 
 
 def _states(backbone: nn.Module, batch: Batch) -> Tensor:
@@ -141,10 +144,16 @@ def _can_share(backbone: nn.Module) -> bool:
     return False
 
 
-def _mask(backbone: nn.Module, visible_ULL: Tensor) -> Tensor:
-    """The mask [U, 1, L, L] as the model's attention kernel takes it: what is added to the scores, or True = sees."""
+def _mask(backbone: nn.Module, visible_ULL: Tensor) -> Tensor | BlockMask:
+    """The mask [U, 1, L, L] as the attention kernel takes it: blocks, what is added to the scores, or True = sees."""
     visible = visible_ULL[:, None]
-    if _config(backbone)._attn_implementation != "eager":
+    kernel = _config(backbone)._attn_implementation
+    if kernel == "flex_attention":
+        units, length = visible_ULL.shape[:2]
+        return create_block_mask(
+            lambda b, _h, q, k: visible_ULL[b, q, k], units, None, length, length, device=str(visible_ULL.device)
+        )
+    if kernel != "eager":
         return visible
     dtype = next(backbone.parameters()).dtype
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, torch.finfo(dtype).min)

@@ -12,6 +12,7 @@ from torch import nn
 from accord import rng
 from accord.batch import Batch, Forward, Mean
 from accord.errors import ConfigError, DataError
+from accord.models.kernels import use_kernels
 from accord.models.policy import CausalModel, ScoreModel, ValueModel
 from accord.models.precision import cpu_has_bfloat16, mixed_precision
 from accord.models.recompute import recompute_activations
@@ -42,15 +43,17 @@ def steps_for(cfg: Fitted, num_examples: int) -> int:
 
 
 def set_speed(module: nn.Module, cfg: Training) -> None:
-    """Let the models inside `module` run as `cfg` says: in mixed precision or not, shared prompts once or row by row.
+    """Let the models inside `module` run as `cfg` says: kernels, mixed precision, shared prompts once or row by row.
 
     Raises:
+        ModelError: a kernel is not installed or does not know the architecture.
         ConfigError: bf16 on a processor without bfloat16.
     """
     if cfg.bf16 and device().type == "cpu" and not cpu_has_bfloat16():
         raise ConfigError(
             "bf16 on a processor that has no bfloat16 instructions is slower than float32", fix="set bf16: false"
         )
+    use_kernels(module, cfg.attn_implementation, liger=cfg.use_liger_kernel)
     mixed_precision(module, cfg.bf16)
     share_prompts(module, cfg.share_prompts)
 

@@ -46,6 +46,12 @@ class Training(Config):
         False,
         description="matrix products in bfloat16 (autocast); weights, heads, loss and optimiser stay in float32",
     )
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flex_attention"] | None = Field(
+        None, description="attention kernel of transformers; null = as the model is loaded (sdpa where it has one)"
+    )
+    use_liger_kernel: bool = Field(
+        False, description="fused norms, rotary and MLP of the liger-kernel package while training (CUDA)"
+    )
     share_prompts: bool = Field(
         True,
         description="encode a prompt once for the replies that follow it (pairs, groups); saves time, not results",
