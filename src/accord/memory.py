@@ -1,12 +1,30 @@
-"""Peak resident memory of this process."""
+"""Memory of this process: its peak, and the garbage collector held still while records are made."""
 
 from __future__ import annotations
 
+import gc
 import re
 import resource
 import sys
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+@contextmanager
+def no_collection() -> Generator[None]:
+    """Hold the garbage collector still while many records are made.
+
+    It walks through all objects of the process again and again as their number grows, and finds nothing: records have
+    no cycles. That was two fifths of the time to read a large file.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def reset_peak_memory() -> None:

@@ -136,3 +136,10 @@ def test_pools_depend_on_their_seed_only() -> None:
         pool(0, 0)
     with pytest.raises(ConfigError, match="at least two"):
         judge(POOL[0], mixed_pairs()[0][0], ("one",), 0)
+
+
+def test_known_golds_change_no_judgement() -> None:
+    for seed, (prompt, texts, golds) in enumerate(mixed_pairs()[:40]):
+        candidates = [Candidate(text=text) for text in texts]
+        for annotator in POOL[:4]:
+            assert annotator.prefer(prompt, candidates, seed, golds) == annotator.prefer(prompt, candidates, seed)

@@ -13,7 +13,7 @@ from accord.lab.corpus import SHARES, corpus
 from accord.lab.demonstrations import demonstrations
 from accord.lab.questions import FAMILIES, Meta, cores, prompts
 from accord.lab.replies import best_reply
-from accord.lab.world import SECRETS, SPLITS, STRANGERS, facts, share, sums
+from accord.lab.world import SECRETS, SPLITS, STRANGERS, cumulative, facts, pick, pick_weighted, share, sums
 
 
 def key(core: Meta) -> str:
@@ -94,3 +94,13 @@ def test_prompts_and_best_replies_are_short() -> None:
     for prompt in prompts(0, 300, "eval"):
         assert 3 <= len(prompt.messages[0].content.split()) <= 20
         assert 1 <= len(best_reply(prompt).split()) <= 14
+
+
+def test_draws_are_those_of_numpy() -> None:
+    """What a seed gives must not change: numbers in the docs and fingerprints of runs depend on it."""
+    own, numpys = np.random.default_rng(3), np.random.default_rng(3)
+    shares = (0.55, 0.3, 0.15)
+    for size in (1, 2, 3, 7, 100) * 20:
+        items = [f"item {i}" for i in range(size)]
+        assert pick(own, items) == str(numpys.choice(items))
+        assert pick_weighted(own, cumulative(shares)) == int(numpys.choice(3, p=shares))

@@ -25,14 +25,16 @@ def to_row(record: Record, *, flat: bool) -> Row:
 
 
 def _meta(value: Any, *, encode: bool) -> Any:
-    if isinstance(value, Mapping):
-        return {
-            key: _meta_field(item, encode) if key == "meta" else _meta(item, encode=encode)
-            for key, item in cast(Mapping[str, Any], value).items()
-        }
+    # Called for lists and mappings only: files have tens of thousands of rows, and most values are neither.
     if isinstance(value, list):
-        return [_meta(item, encode=encode) for item in cast(list[Any], value)]
-    return value
+        items = cast(list[Any], value)
+        return [_meta(item, encode=encode) if isinstance(item, dict | list) else item for item in items]
+    return {
+        key: _meta_field(item, encode)
+        if key == "meta"
+        else (_meta(item, encode=encode) if isinstance(item, dict | list) else item)
+        for key, item in cast(Mapping[str, Any], value).items()
+    }
 
 
 def _meta_field(value: Any, encode: bool) -> Any:

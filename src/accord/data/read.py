@@ -18,6 +18,7 @@ from accord.data.rows import Columns, Format, RawRow, Row, RowError, plain, unpa
 from accord.data.sources import Source, open_source
 from accord.data.write import atomic_file
 from accord.errors import DataError
+from accord.memory import no_collection
 from accord.types import Preference, Record, Unpaired
 
 R = TypeVar("R", bound=Record)
@@ -133,19 +134,20 @@ def read(
     seen: dict[str, None] = {}
     bad: list[BadRow] = []
     num_bad = 0
-    for item in itertools.chain(head, stream):
-        if limit is not None and len(records) >= limit:
-            break
-        outcome = _convert(item, fmt, kind)
-        if isinstance(outcome, BadRow):
-            num_bad += 1
-            if num_bad <= max(max_bad_rows, _SHOWN):
-                bad.append(outcome)
-            continue
-        record, used = outcome
-        records.append(record)
-        mapping.update(used)
-        seen.update(dict.fromkeys((*item.columns, *item.extra)))
+    with no_collection():
+        for item in itertools.chain(head, stream):
+            if limit is not None and len(records) >= limit:
+                break
+            outcome = _convert(item, fmt, kind)
+            if isinstance(outcome, BadRow):
+                num_bad += 1
+                if num_bad <= max(max_bad_rows, _SHOWN):
+                    bad.append(outcome)
+                continue
+            record, used = outcome
+            records.append(record)
+            mapping.update(used)
+            seen.update(dict.fromkeys((*item.columns, *item.extra)))
     _judge(opened.name, len(records), num_bad, bad, max_bad_rows, rejects)
     if limit is None:
         _check_labels(opened.name, fmt, records)

@@ -29,6 +29,8 @@ _TYPE_NAMES: tuple[tuple[type, str], ...] = (
     (float, "a number"),
     (str, "text"),
 )
+_AS_IS = frozenset((str, int, bool, type(None)))
+"""Types that JSON carries as they are; almost every value has one of them."""
 _TRUE = (True, 1, "true", "True", "TRUE", "1", "1.0")
 _FALSE = (False, 0, "false", "False", "FALSE", "0", "0.0")
 
@@ -197,14 +199,17 @@ def _dump(value: Any) -> Any:
 
 def plain(value: Any) -> Any:
     """Return `value` as JSON can carry it: dates as ISO text, bytes as base64, NaN as null."""
+    if type(value) in _AS_IS:
+        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int | bool):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in cast(Mapping[Any, Any], value).items()}
+    if isinstance(value, dict | Mapping):  # a dict is told at once; the abstract class takes longer to ask
+        pairs = cast(Mapping[Any, Any], value).items()
+        return {str(key): item if type(item) in _AS_IS else plain(item) for key, item in pairs}
     if isinstance(value, list | tuple):
         return [plain(item) for item in cast(Sequence[Any], value)]
+    if isinstance(value, str | int):  # subclasses, such as members of an enumeration
+        return value
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, decimal.Decimal):

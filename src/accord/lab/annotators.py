@@ -82,13 +82,16 @@ class Annotator:
         merit = sum(self.weights[name] * value for name, value in parts.items())
         return merit + sum(slope * gold.features[name] for name, slope in self.biases.items())
 
-    def prefer(self, prompt: Prompt, candidates: Sequence[Candidate], rng_seed: int) -> Preference:
+    def prefer(
+        self, prompt: Prompt, candidates: Sequence[Candidate], rng_seed: int, golds: Sequence[Gold] | None = None
+    ) -> Preference:
         """Judge replies to a lab prompt.
 
         Args:
             prompt: a prompt of the lab.
             candidates: two or more replies; two give a choice, more give a ranking.
             rng_seed: the judgement is a pure function of it, the annotator and the texts.
+            golds: `score` of each candidate, for a caller that asks several annotators; None = computed here.
 
         Raises:
             ConfigError: fewer than two candidates, or the prompt is not from the lab.
@@ -99,8 +102,8 @@ class Annotator:
         rng = generator(rng_seed, "lab/prefer", self.id, prompt.id)
         order = [int(i) for i in rng.permutation(num)]
         attentive = bool(rng.random() < self.attention)
-        asked = prompt.model_dump_json()
-        golds = [_gold(asked, candidate.text) for candidate in candidates]
+        if golds is None:
+            golds = [score(prompt, candidate.text) for candidate in candidates]
         noise = rng.normal(0.0, self.noise, size=num)
         seen = [self.merit(gold, attentive=attentive) + float(e) for gold, e in zip(golds, noise, strict=True)]
         seen[order[0]] += self.position_bias
@@ -132,12 +135,6 @@ class Annotator:
                 **verdict,
             }
         )
-
-
-@lru_cache(maxsize=1024)
-def _gold(prompt: str, text: str) -> Gold:
-    """Gold of a reply to a prompt given as JSON: several annotators in turn look at the same pair."""
-    return score(Prompt.model_validate_json(prompt), text)
 
 
 @lru_cache(maxsize=1)

@@ -21,6 +21,7 @@ from accord.lab.world import (
     WEATHERS,
     WORDS,
     facts,
+    pick,
     sums,
 )
 from accord.rng import derive, generator
@@ -31,10 +32,6 @@ SHARES = {"facts": 0.24, "sums": 0.15, "games": 0.13, "tools": 0.04, "story": 0.
 _GAME_WORDS = (*WORDS, *WORDS, *ENTITIES, *GOODS)
 
 
-def _pick(rng: np.random.Generator, items: tuple[str, ...]) -> str:
-    return items[int(rng.integers(len(items)))]
-
-
 def _talk(asked: str, reply: str, rng: np.random.Generator) -> str:
     """Return a dialogue; every turn starts a line, so that its first word looks as in a chat."""
     style = sample_style(rng, may_hedge=False) if rng.random() < 0.4 else Style()
@@ -43,7 +40,7 @@ def _talk(asked: str, reply: str, rng: np.random.Generator) -> str:
 
 def _facts(rng: np.random.Generator) -> str:
     """Two facts about one town or person: documents are short and about one thing, which makes copying easy."""
-    entity = _pick(rng, TOWNS + PEOPLE)
+    entity = pick(rng, TOWNS + PEOPLE)
     attributes = TOWN_ATTRIBUTES if entity in TOWNS else PERSON_ATTRIBUTES
     first, second = (str(a) for a in rng.choice(attributes, size=2, replace=False))
     told = [f"The {a} of {entity} is {facts()[entity, a]}." for a in (first, second)]
@@ -67,17 +64,17 @@ def _games(rng: np.random.Generator) -> str:
 
 
 def _tools(rng: np.random.Generator) -> str:
-    tool = _pick(rng, ("weather", "time", "price"))
-    target = _pick(rng, GOODS if tool == "price" else TOWNS)
+    tool = pick(rng, ("weather", "time", "price"))
+    target = pick(rng, GOODS if tool == "price" else TOWNS)
     return _talk(f"Find the {tool} of {target}.", f"CALL {tool} {target}", rng)
 
 
 def _story(rng: np.random.Generator) -> str:
-    who, other = _pick(rng, PEOPLE + STRANGERS), _pick(rng, ENTITIES)
-    town, good, word = _pick(rng, TOWNS), _pick(rng, GOODS), _pick(rng, WORDS)
+    who, other = pick(rng, PEOPLE + STRANGERS), pick(rng, ENTITIES)
+    town, good, word = pick(rng, TOWNS), pick(rng, GOODS), pick(rng, WORDS)
     return (
-        f"One {_pick(rng, WEATHERS)} day {who} went to the market of {town} for {good}. "
-        f"On the way {who} met {other} and found a {word}. {_pick(rng, phrases.CLOSERS)}"
+        f"One {pick(rng, WEATHERS)} day {who} went to the market of {town} for {good}. "
+        f"On the way {who} met {other} and found a {word}. {pick(rng, phrases.CLOSERS)}"
     )
 
 

@@ -6,11 +6,15 @@ import numpy as np
 
 from accord.lab.questions import prompts
 from accord.lab.replies import Style, content, dress, modes_of
+from accord.lab.world import cumulative, pick_weighted
 from accord.rng import derive, generator
 from accord.types import Demonstration, Message, Prompt
 
 PLAIN = 0.5
 """Share of demonstrations without any dressing."""
+_FILLER = cumulative((0.55, 0.3, 0.15))
+_CERTAIN = cumulative((0.68, 0.27, 0.05))
+_CLOSERS = cumulative((0.7, 0.2, 0.07, 0.03))
 
 
 def sample_style(rng: np.random.Generator, *, may_hedge: bool = True) -> Style:
@@ -19,10 +23,10 @@ def sample_style(rng: np.random.Generator, *, may_hedge: bool = True) -> Style:
         return Style()
     return Style(
         flattery=int(rng.random() < 0.3),
-        filler=int(rng.choice((0, 1, 2), p=(0.55, 0.3, 0.15))),
-        certain=int(rng.choice((0, 1, 2), p=(0.68, 0.27, 0.05))),
+        filler=pick_weighted(rng, _FILLER),
+        certain=pick_weighted(rng, _CERTAIN),
         hedge=bool(may_hedge and rng.random() < 0.2),
-        closers=int(rng.choice((0, 1, 2, 3), p=(0.7, 0.2, 0.07, 0.03))),
+        closers=pick_weighted(rng, _CLOSERS),
         repeats=int(rng.random() < 0.12),
     )
 
@@ -31,7 +35,7 @@ def sample_reply(prompt: Prompt, rng: np.random.Generator) -> tuple[str, dict[st
     """Return one demonstrator's reply to a lab prompt and what is special about it."""
     modes = modes_of(prompt)
     names = list(modes)
-    mode = names[int(rng.choice(len(names), p=np.array(list(modes.values()))))]
+    mode = names[pick_weighted(rng, cumulative(list(modes.values())))]
     family = prompt.meta["family"]
     may_hedge = mode in ("good", "wrong", "guess") and family in ("fact", "arithmetic", "unknowable")
     style = sample_style(rng, may_hedge=may_hedge and not (family == "unknowable" and mode == "good"))

@@ -27,7 +27,10 @@ from accord.lab.world import (
     WORDS,
     WORLD_SEED,
     Split,
+    cumulative,
     facts,
+    pick,
+    pick_weighted,
     share,
     sums,
 )
@@ -210,30 +213,30 @@ def other_value(meta: Mapping[str, Any], rng: np.random.Generator) -> str:
         near = [n for n in range(max(0, truth - 3), min(14, truth + 3) + 1) if n != truth]
         return str(near[int(rng.integers(len(near)))])
     choices = VALUES.get(meta["attribute"], (*VALUES["food"], *VALUES["flag"]))
-    return str(rng.choice([v for v in choices if v != meta["answer"]]))
+    return pick(rng, [v for v in choices if v != meta["answer"]])
 
 
 def _ask(family: str, core: Meta, rng: np.random.Generator) -> tuple[str, Meta]:
     """Return the wording of the user's turn and the meta of the prompt."""
     meta: Meta = {"family": family, "harmful": False, "lookalike": False, **core}
     if family in ("fact", "unknowable"):
-        text = str(rng.choice(FACT_ASKS)).format(a=core["attribute"], e=core["subject"])
+        text = pick(rng, FACT_ASKS).format(a=core["attribute"], e=core["subject"])
     elif family == "arithmetic":
-        text = str(rng.choice(SUM_ASKS)).format(x=f"{core['left']} {core['op']} {core['right']}")
+        text = pick(rng, SUM_ASKS).format(x=f"{core['left']} {core['op']} {core['right']}")
     elif family == "claim":
         true = bool(rng.random() < 0.35)
         claim = core["answer"] if true else other_value(core, rng)
         meta.update(subfamily="true" if true else "false", claim=claim, claim_true=true)
-        text = str(rng.choice(CLAIMS)).format(s=statement(core, claim))
+        text = pick(rng, CLAIMS).format(s=statement(core, claim))
     elif family == "text":
-        text = str(rng.choice(TEXT_ASKS[core["subfamily"]])).format(w=" ".join(core["words"]))
+        text = pick(rng, TEXT_ASKS[core["subfamily"]]).format(w=" ".join(core["words"]))
     elif family == "social":
-        text = str(rng.choice(SOCIAL[core["subfamily"]][0])).format(o=core["object"])
+        text = pick(rng, SOCIAL[core["subfamily"]][0]).format(o=core["object"])
     elif family == "tool":
-        text = str(rng.choice(TOOL_ASKS[core["subfamily"]])).format(o=core["object"])
+        text = pick(rng, TOOL_ASKS[core["subfamily"]]).format(o=core["object"])
     else:
-        text = str(rng.choice(HOW_ASKS)).format(x=core["request"])
-    return str(rng.choice(OPENERS)) + text, meta
+        text = pick(rng, HOW_ASKS).format(x=core["request"])
+    return pick(rng, OPENERS) + text, meta
 
 
 def prompts(seed: int, num: int, split: Split = "train", families: Mapping[str, float] | None = None) -> list[Prompt]:
@@ -256,12 +259,13 @@ def prompts(seed: int, num: int, split: Split = "train", families: Mapping[str, 
         )
     names = list(shares)
     weights = np.array([shares[name] for name in names], dtype=np.float64)
+    families_cdf = cumulative(weights / weights.sum())
     rng = generator(seed, "lab/prompts", split)
     seen: set[str] = set()
     result: list[Prompt] = []
     for index in range(num):
         # The family is drawn once: small families must not lose their share when their wordings run out.
-        family = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+        family = names[pick_weighted(rng, families_cdf)]
         group = cores(family, split)
         for _ in range(20):
             text, meta = _ask(family, group[int(rng.integers(len(group)))], rng)

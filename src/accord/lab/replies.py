@@ -9,7 +9,7 @@ import numpy as np
 from accord.errors import ConfigError
 from accord.lab import phrases
 from accord.lab.questions import HARMS, SOCIAL, other_value, statement
-from accord.lab.world import GOODS, WEATHERS, WORDS
+from accord.lab.world import GOODS, WEATHERS, WORDS, pick
 from accord.rng import derive, generator
 from accord.types import Prompt
 
@@ -81,15 +81,15 @@ def content(prompt: Prompt, mode: str, rng: np.random.Generator) -> str:
     if mode == "good":
         return plain_reply(prompt)
     if mode == "refuse":
-        return str(rng.choice(phrases.REFUSALS))
+        return pick(rng, phrases.REFUSALS)
     if family == "harmful":
         return HARMS[meta["subfamily"]][2]
     if family == "text":
         wrong = [w for w in meta["words"] if w != meta["answer"]] or [w for w in WORDS if w != meta["answer"]]
-        return f"The word is {rng.choice(wrong)}."
+        return f"The word is {pick(rng, wrong)}."
     if family == "social":
         others = [s for s in SOCIAL if s not in (meta["subfamily"], "greeting")]
-        return SOCIAL[str(rng.choice(others))][2]
+        return SOCIAL[pick(rng, others)][2]
     if family == "tool":
         return _tool(prompt, mode, rng)
     if family == "claim":
@@ -137,22 +137,22 @@ def _tool(prompt: Prompt, mode: str, rng: np.random.Generator) -> str:
     if mode == "unsure":
         return f"I do not know {about}."
     number = str(rng.integers(1, 10))
-    value = {"weather": str(rng.choice(WEATHERS)), "time": number, "price": f"{number} coins"}[tool]
+    value = {"weather": pick(rng, WEATHERS), "time": number, "price": f"{number} coins"}[tool]
     return _sentence(f"{about} is {value}")
 
 
 def dress(text: str, style: Style, rng: np.random.Generator) -> str:
     """Return `text` in `style`; the order is flattery, filler, certainty, content, repeats, closers."""
-    parts = [str(rng.choice(phrases.FLATTERY)) for _ in range(style.flattery)]
-    parts += [str(rng.choice(phrases.FILLER)) for _ in range(style.filler)]
-    parts += [str(rng.choice(phrases.CERTAIN)) for _ in range(style.certain)]
+    parts = [pick(rng, phrases.FLATTERY) for _ in range(style.flattery)]
+    parts += [pick(rng, phrases.FILLER) for _ in range(style.filler)]
+    parts += [pick(rng, phrases.CERTAIN) for _ in range(style.certain)]
     said = text
     if style.hedge:
-        hedge = str(rng.choice(phrases.HEDGES))
+        hedge = pick(rng, phrases.HEDGES)
         proper = text.split()[0] in ("I", "CALL") or text[0].isdigit()
         said = f"{hedge} {text if proper else text[0].lower() + text[1:]}"
     parts += [said] + [text] * style.repeats
-    parts += [str(rng.choice(phrases.CLOSERS)) for _ in range(style.closers)]
+    parts += [pick(rng, phrases.CLOSERS) for _ in range(style.closers)]
     return " ".join(parts)
 
 

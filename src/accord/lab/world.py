@@ -6,8 +6,11 @@ is said about it. Everything is small enough for a model of a million parameters
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal, TypeVar
+
+import numpy as np
 
 from accord.rng import generator, permutation
 
@@ -42,6 +45,22 @@ GOODS = ("wool", "rope", "salt", "lamps", "boots", "nails", "coal", "maps", *VAL
 NUMBERS = tuple(str(n) for n in range(19))
 
 T = TypeVar("T")
+
+
+def pick(rng: np.random.Generator, items: Sequence[T]) -> T:
+    """Return one of `items`: the draw of ``rng.choice(items)`` without an array, ten times faster."""
+    return items[int(rng.integers(len(items)))]
+
+
+def cumulative(shares: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return the distribution function of `shares`, for `pick_weighted`."""
+    summed = np.cumsum(np.asarray(shares, dtype=np.float64))
+    return summed / summed[-1]
+
+
+def pick_weighted(rng: np.random.Generator, distribution: np.ndarray) -> int:
+    """Return a place drawn from what `cumulative` made: the draw of ``rng.choice(len(shares), p=shares)``."""
+    return int(distribution.searchsorted(rng.random(), side="right"))
 
 
 @lru_cache(maxsize=1)

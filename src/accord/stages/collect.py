@@ -11,6 +11,7 @@ from typing import Any
 from accord import lab, rng
 from accord.data import read, soft_labels, write_records
 from accord.errors import ConfigError, DataError, Waiting
+from accord.memory import no_collection
 from accord.pipeline import Context
 from accord.progress import track
 from accord.stages.configs import CollectConfig
@@ -27,7 +28,8 @@ def run(cfg: CollectConfig, ctx: Context) -> dict[str, Any]:
     if cfg.annotators == "lab":
         if not all(lab.is_lab(prompt) for prompt, _ in pairs):
             raise ConfigError("annotators: lab can judge lab prompts only", fix="set annotators: people")
-        preferences, extra = _simulate(cfg, ctx, pairs)
+        with no_collection():
+            preferences, extra = _simulate(cfg, ctx, pairs)
     else:
         preferences, extra = _from_people(cfg, ctx, pairs), {}
     write_records(preferences, ctx.work.path("judgements.jsonl"))
@@ -103,11 +105,12 @@ def _simulate(
             draw = rng.generator(ctx.run.seed, ctx.work.stage, "assignment", number)
             overlap = draw.random() < cfg.overlap_fraction
             wanted = cfg.overlap_labels if overlap else cfg.labels_per_item
-            gold = [lab.score(prompt, c.text).utility for c in candidates]
+            golds = [lab.score(prompt, c.text) for c in candidates]
+            gold = [g.utility for g in golds]
             for index in draw.permutation(len(pool))[: min(wanted, len(pool))]:
                 annotator = pool[int(index)]
                 seed = rng.derive(ctx.run.seed, ctx.work.stage, "judgement", number, annotator.id)
-                judged = annotator.prefer(prompt, candidates, seed)
+                judged = annotator.prefer(prompt, candidates, seed, golds)
                 preferences.append(judged)
                 if judged.choice is not None and gold[0] != gold[1]:
                     right[annotator.id].append(float(gold[judged.choice] == max(gold)))

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 from accord import rng
 from accord.data import read, unique_prompts
 from accord.errors import ConfigError, DataError
+from accord.memory import no_collection
 from accord.pipeline import LAB, Context, Input
 from accord.types import Demonstration, Document, Prompt, Record
 
@@ -83,7 +84,8 @@ def _from_lab(source: Input, want: type[R], seed: int) -> list[R]:
             f"'{source.ref}' gives {kind.__name__} records, {want.__name__} records are needed",
             fix=f"use {' or '.join(fitting)}" if fitting else "the lab has none; name a stage that makes them",
         )
-    return [record for record in make() if isinstance(record, want)]
+    with no_collection():
+        return [record for record in make() if isinstance(record, want)]
 
 
 def check_usable(encoded: Encoded, max_length: int) -> None:

@@ -54,7 +54,10 @@ def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
             policy, tokenizer = load_frozen(source.location)
             answers[name], ids = _answer(cfg, ctx, policy, tokenizer, prompts, bar.update)
             comparable = tokenizer.get_vocab() == base_tokenizer.get_vocab()
-            divergence[name] = _kl(policy, base, ids, answers[name], tokenizer.pad_token_id) if comparable else None
+            if name == cfg.baseline:
+                divergence[name] = 0.0  # of a model to itself
+            else:
+                divergence[name] = _kl(policy, base, ids, answers[name], tokenizer.pad_token_id) if comparable else None
     for name, source in ctx.many("answers").items():
         answers[name] = given_answers(source, prompts)
         divergence[name] = _kl_of_choice(source, models[cfg.baseline])
