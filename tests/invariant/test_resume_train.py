@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from accord.train.sources import Offline, with_reference
 from train_models import (
     PAD,
     VOCAB,
+    Elsewhere,
     ListSource,
     actor_critic,
     causal,
@@ -90,7 +92,29 @@ def ppo() -> Run:
     return Run(learner, source, PPO())
 
 
-ALGORITHMS: dict[str, Callable[[], Run]] = {"sft": sft, "reward": reward, "dpo": dpo, "ppo": ppo}
+def ppo_otherwise(*, elsewhere: bool = False, lies_from: int | None = None, **options: Any) -> Run:
+    """PPO whose old log-probs are the sampler's, or whose replies are written a round ahead."""
+    module = actor_critic()
+    engine = Elsewhere(module, lies_from=lies_from) if elsewhere else None
+    options = {"kl_target": 0.5, "kl_horizon": 50, "max_new_tokens": 5, "old_logps_check_rounds": 2} | options
+    source = on_policy(module, engine=engine, critic_forward=module.critic, **options)
+    return Run(make_learner(module, source.forward, token_budget=30, steps=STEPS), source, PPO())
+
+
+ALGORITHMS: dict[str, Callable[[], Run]] = {
+    "sft": sft,
+    "reward": reward,
+    "dpo": dpo,
+    "ppo": ppo,
+    "ppo, log-probs of the sampler": partial(ppo_otherwise, old_logps="auto"),
+    "ppo, log-probs of a sampler that is refused": partial(
+        ppo_otherwise, old_logps="auto", elsewhere=True, num_epochs=1, lies_from=4
+    ),
+    "ppo, a round ahead": partial(ppo_otherwise, num_epochs=1, async_steps=1, num_rounds=6),
+    "ppo, a round ahead elsewhere": partial(
+        ppo_otherwise, num_epochs=1, async_steps=1, num_rounds=6, old_logps="auto", elsewhere=True
+    ),
+}
 
 
 def attempt(make: Callable[[], Run], directory: Path, *, die_at: int = -1, every: int = 1, log_every: int = 2) -> Run:

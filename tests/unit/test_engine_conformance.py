@@ -16,6 +16,10 @@ def native() -> Engine:
     return engine(tiny("llama"), max_batch=6)
 
 
+def native_without_its_fast_step() -> Engine:
+    return engine(tiny("llama"), max_batch=6, fast=False)
+
+
 def fake() -> Engine:
     return FakeEngine(random_reply(VOCAB), stop_ids=STOPS, decode=words, max_length=POSITIONS, vocab_size=VOCAB)
 
@@ -78,12 +82,12 @@ def check_engine(make: Callable[[], Engine], batch: list[list[int]], stop_ids: t
         run.generate(batch, sampling)
 
 
-@pytest.mark.parametrize("make", [native, fake])
+@pytest.mark.parametrize("make", [native, native_without_its_fast_step, fake])
 def test_engine_conforms(make: Callable[[], Engine]) -> None:
     check_engine(make, prompts(10), STOPS)
 
 
-@pytest.mark.parametrize("make", [native, fake])
+@pytest.mark.parametrize("make", [native, native_without_its_fast_step, fake])
 @pytest.mark.parametrize("bad", [-1, VOCAB])
 def test_ids_outside_the_vocabulary_are_named(make: Callable[[], Engine], bad: int) -> None:
     with pytest.raises(EngineError, match=f"token id {bad} .*vocabulary of {VOCAB}"):

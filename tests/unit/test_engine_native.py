@@ -36,11 +36,11 @@ def hf_greedy(model, batch: list[list[int]], new: int) -> list[tuple[int, ...]]:
     return replies
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_greedy_equals_generate_on_200_prompts(family: str) -> None:
+@pytest.mark.parametrize(("family", "fast"), [*((family, True) for family in FAMILIES), ("llama", False)])
+def test_greedy_equals_generate_on_200_prompts(family: str, fast: bool) -> None:
     model = tiny(family)
     batch = prompts(200)
-    ours = engine(model, max_batch=64).generate(batch, Sampling(16, temperature=0))
+    ours = engine(model, max_batch=64, fast=fast).generate(batch, Sampling(16, temperature=0))
     expected = [reply for i in range(0, 200, 50) for reply in hf_greedy(model, batch[i : i + 50], 16)]
     assert [c.token_ids for c in ours] == expected
     finishes = {c.finish for c in ours}

@@ -94,6 +94,19 @@ def test_uniform_at_the_edges_never_draws_a_token_of_mass_zero() -> None:
     assert token.tolist() == [1, 3, 3]
 
 
+@pytest.mark.parametrize("vocab", [31, 32, 33, 64, 800, 1001])
+@pytest.mark.parametrize("sampling", [Sampling(1), Sampling(1, top_p=0.5)])
+def test_every_vocabulary_gives_the_token_where_the_running_sum_passes_the_uniform(
+    vocab: int, sampling: Sampling
+) -> None:
+    logits = 3 * torch.randn(200, vocab, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    uniform = torch.from_numpy(uniforms(9, 0, 200))
+    token, logp = draw(logits, uniform, sampling)
+    exact = distribution(logits, sampling).exp()
+    assert token.tolist() == [int((row.cumsum(0) > u).nonzero()[0]) for row, u in zip(exact, uniform, strict=True)]
+    torch.testing.assert_close(logp.exp(), exact.gather(1, token[:, None])[:, 0], rtol=1e-12, atol=0)
+
+
 def test_a_large_vocabulary_is_drawn_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.randn(9, 50, generator=torch.Generator().manual_seed(2))
     uniform = torch.from_numpy(uniforms(1, 0, 9))

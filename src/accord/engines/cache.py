@@ -1,9 +1,10 @@
 """The state of sequences in flight: how the next logits are computed and where keys and values are kept.
 
-`CachedDecoder` drives any Hugging Face causal LM whose layers keep ordinary keys and values. The cache is
-allocated once, [slots, heads, columns, head_dim] per layer. Rows are right-aligned: all of them write the
-same column at a step, so a step copies nothing but the new keys, and a mask hides what lies left of a row's
-first token. Positions are the rows' own, so moving a row to other columns changes nothing.
+`CachedDecoder` drives any Hugging Face causal LM whose layers keep ordinary keys and values; `LlamaStep` may
+take its steps where the model allows it. The cache is allocated once, [slots, heads, columns, head_dim] per
+layer. Rows are right-aligned: all of them write the same column at a step, so a step copies nothing but the new
+keys, and a mask hides what lies left of a row's first token. Positions are the rows' own, so moving a row to
+other columns changes nothing.
 
 `RecomputeDecoder` runs the whole sequence again for every token: slow, but it holds for every architecture.
 """
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from accord.engines.llama import LlamaStep
 from accord.errors import EngineError
 
 
@@ -90,14 +92,27 @@ class CachedDecoder:
         columns: most tokens of one row, plus the room rows of different age need beside each other.
         new_tokens: most tokens a row receives after its prompt.
         pad_id: any valid id; stands where no token is.
+        llama: runs the steps in place of the model's own forward; prompts always go through the latter.
     """
 
-    def __init__(self, model: nn.Module, *, slots: int, columns: int, new_tokens: int, pad_id: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        slots: int,
+        columns: int,
+        new_tokens: int,
+        pad_id: int,
+        llama: LlamaStep | None = None,
+    ) -> None:
         self.rows = 0
+        self._llama = llama
         self._model = model
         self._accepts = accepted_arguments(model)
         self._slots, self._columns, self._new_tokens, self._pad_id = slots, columns, new_tokens, pad_id
         self._column = 0
+        self._first = 0
+        """Columns left of it belong to no row."""
         self._cache: Cache | None = None
         device = next(model.parameters()).device
         self._length_S = torch.zeros(slots, dtype=torch.long, device=device)
@@ -142,14 +157,14 @@ class CachedDecoder:
 
     def step(self, token_B: Tensor, live_B: Tensor) -> Tensor:
         """Run one token per row; all rows write the same column."""
-        for layer in self._layers:
-            layer.rows, layer.column = self.rows, self._column
-        logits_BV = self._forward(
-            token_B[:, None],
-            self._mask_SC[: self.rows, : self._column + 1],
-            self._length_S[: self.rows, None],
-            self._cache,
-        )
+        columns = slice(self._first, self._column + 1)
+        position_B1, mask_BC = self._length_S[: self.rows, None], self._mask_SC[: self.rows, columns]
+        if self._llama is not None:
+            logits_BV = self._llama(token_B, position_B1, mask_BC, [layer.buffers for layer in self._layers], columns)
+        else:
+            for layer in self._layers:
+                layer.rows, layer.columns = self.rows, columns
+            logits_BV = self._forward(token_B[:, None], mask_BC, position_B1, self._cache)
         self._column += 1
         # A finished row stays where it is, inside the model's positions.
         self._length_S[: self.rows] += live_B
@@ -167,6 +182,7 @@ class CachedDecoder:
         self.rows = len(source)
         if self.rows == 0:
             self._column = 0
+        self._find_first()
 
     @property
     def _layers(self) -> list[_SlotLayer]:
@@ -185,6 +201,10 @@ class CachedDecoder:
     def _hide_left_of_rows(self) -> None:
         start_B1 = self._column - self._length_S[: self.rows, None]
         self._mask_SC[: self.rows] = torch.arange(self._columns, device=start_B1.device) >= start_B1
+        self._find_first()
+
+    def _find_first(self) -> None:
+        self._first = self._column - int(self._length_S[: self.rows].max()) if self.rows else 0
 
     def _forward(self, ids_BT: Tensor, mask_BC: Tensor, position_BT: Tensor, cache: Cache | None) -> Tensor:
         """Return the logits after the last token of every row."""
@@ -242,7 +262,7 @@ class RecomputeDecoder:
 
 
 class _SlotLayer(DynamicLayer):
-    """Preallocated keys and values of one layer; `rows` and `column` say where the next token goes."""
+    """Preallocated keys and values of one layer; the next tokens of `rows` go to the last of `columns`."""
 
     def __init__(self, keys: Tensor, values: Tensor, slots: int, columns: int) -> None:
         super().__init__()
@@ -253,22 +273,21 @@ class _SlotLayer(DynamicLayer):
         )
         self.keys, self.values = self.buffers
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self.rows = self.column = 0
+        self.rows, self.columns = 0, slice(0, 0)
 
     def update(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, key_states: Tensor, value_states: Tensor, *_args: object, **_kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Store one token per row and return all keys and values up to it."""
-        end = self.column + key_states.shape[2]
         keys, values = self.buffers
-        keys[: self.rows, :, self.column : end] = key_states
-        values[: self.rows, :, self.column : end] = value_states
-        return keys[: self.rows, :, :end], values[: self.rows, :, :end]
+        keys[: self.rows, :, self.columns.stop - 1] = key_states[:, :, 0]
+        values[: self.rows, :, self.columns.stop - 1] = value_states[:, :, 0]
+        return keys[: self.rows, :, self.columns], values[: self.rows, :, self.columns]
 
     def get_seq_length(self) -> int:
-        """Columns filled, padding included."""
-        return self.column
+        """Columns filled and in sight, padding included."""
+        return self.columns.stop - 1 - self.columns.start
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Columns a query sees, and the first of them."""
-        return self.column + query_length, 0
+        return self.get_seq_length() + query_length, 0

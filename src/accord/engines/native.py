@@ -1,8 +1,7 @@
 """Generation in the learner's own process, with the learner's own weights, for any Hugging Face causal LM.
 
-Measured on one CPU core with a 0.9M-parameter Llama (batch 64, 20 + 40 tokens; `benchmarks/decode.py`): 10.3k
-tokens/s beside 7.8k of `model.generate`, and the log-probabilities come with it. A Llama forward rewritten by hand
-gained another 5 to 10 %, not enough to keep a second copy of the architecture.
+Any architecture is driven through its own forward; Llama-shaped ones take their steps through `LlamaStep`, which can
+be switched off. `benchmarks/decode.py` measures both beside `model.generate`, continuous batching and a bare loop.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from accord.engines.base import Caps, Sampling, check_request
 from accord.engines.cache import CachedDecoder, Decoder, RecomputeDecoder, caches_keys_and_values
+from accord.engines.llama import LlamaStep, obstacle
 from accord.engines.schedule import Schedule
 from accord.engines.stops import Decode
 from accord.errors import EngineError
@@ -35,15 +35,16 @@ class NativeEngine:
         decode: token ids to text.
         model_name: recorded in the completions.
         max_batch: most sequences in flight; more wait and take the place of finished ones.
-        check: compare cached decoding with plain forwards on a small probe now; where they disagree, run
-            without a cache and warn.
+        fast: take the steps of Llama-shaped models by `LlamaStep`; other models are not affected.
+        check: compare fast and cached decoding with plain forwards on a small probe now; what disagrees is not
+            used, with a warning.
         on_progress: called after every decoding step with the number of tokens it drew.
 
     Raises:
         EngineError: an id outside the vocabulary, or max_batch < 1.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a model, its special ids, and switches
         self,
         hf_model: nn.Module,
         *,
@@ -52,6 +53,7 @@ class NativeEngine:
         decode: Decode,
         model_name: str = "",
         max_batch: int = 128,
+        fast: bool = True,
         check: bool = True,
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
@@ -74,8 +76,10 @@ class NativeEngine:
                 )
         self.cached = caches_keys_and_values(hf_model)
         """Whether a key-value cache is used; False means correct but slow."""
+        self.fast = fast
+        """Whether `LlamaStep` is used where it can be."""
         if check and self.cached and (self._max_length or _PROBE_LENGTH) >= _PROBE_LENGTH:
-            self._check_cache()
+            self._check_decoders()
         if not self.cached:
             warnings.warn(
                 f"{type(hf_model).__name__} cannot use the engine's key-value cache: every token runs the "
@@ -149,17 +153,32 @@ class NativeEngine:
     def _decoder(self, slots: int, columns: int, new_tokens: int) -> Decoder:
         if not self.cached:
             return RecomputeDecoder(self.model, pad_id=self._pad_id)
-        return CachedDecoder(self.model, slots=slots, columns=columns, new_tokens=new_tokens, pad_id=self._pad_id)
+        # Built for every call: the learner changes its weights in place, between calls.
+        llama = LlamaStep(self.model) if self.fast and obstacle(self.model) is None else None
+        return CachedDecoder(
+            self.model, slots=slots, columns=columns, new_tokens=new_tokens, pad_id=self._pad_id, llama=llama
+        )
 
-    def _check_cache(self) -> None:
-        """Switch the cache off if padding, expanding, stepping or moving rows changes the logits."""
+    def _check_decoders(self) -> None:
+        """Switch off what changes the logits by padding, expanding, stepping or moving rows."""
         with _inference(self.model), torch.no_grad():
             plain = _probe(RecomputeDecoder(self.model, pad_id=self._pad_id), self._vocab_size)
-            cached = _probe(self._decoder(slots=3, columns=16, new_tokens=4), self._vocab_size)
-        tolerance = {torch.float64: 1e-8, torch.float32: 1e-4}.get(plain.dtype, 5e-2)
-        error = (plain - cached).abs().max() / plain.abs().max()
-        if float(error) > tolerance:  # NaN weights say nothing about the cache; generating reports them
-            self.cached = False
+            tolerance = {torch.float64: 1e-8, torch.float32: 1e-4}.get(plain.dtype, 5e-2)
+
+            def differs() -> bool:
+                probed = _probe(self._decoder(slots=3, columns=16, new_tokens=4), self._vocab_size)
+                error = (plain - probed).abs().max() / plain.abs().max()
+                return float(error) > tolerance  # False for NaN weights: generating reports them
+
+            if self.fast and obstacle(self.model) is None and differs():
+                self.fast = False
+                warnings.warn(
+                    f"the fast decoding step changes the logits of {type(self.model).__name__}: using its own "
+                    "forward, which is slower",
+                    stacklevel=3,
+                )
+            if (not self.fast or obstacle(self.model) is not None) and differs():
+                self.cached = False
 
 
 def _probe(decoder: Decoder, vocab_size: int) -> Tensor:

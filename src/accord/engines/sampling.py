@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from accord.engines.base import Sampling
 from accord.rng import derive
 
-# Cumulative sums are float64: rows are drawn in pieces of at most this many logits (128 MiB of float64).
+# Rows are drawn in pieces of at most this many logits (64 MiB of float32).
 _MAX_LOGITS = 2**24
+_BLOCK = 32
 
 
 def uniforms(seed: int, sample: int, count: int) -> np.ndarray:
@@ -42,13 +44,7 @@ def distribution(logits_BV: Tensor, sampling: Sampling) -> Tensor:
     Returns:
         [B, V] log-probabilities in nats, -inf outside the kept set.
     """
-    z_BV = logits_BV if logits_BV.dtype == torch.float64 else logits_BV.float()
-    if sampling.temperature == 0:
-        return z_BV.log_softmax(-1)
-    if sampling.temperature != 1:
-        # The largest logit is taken off first so that a tiny temperature cannot overflow.
-        z_BV = (z_BV - z_BV.amax(-1, keepdim=True)) / sampling.temperature
-    return _truncate(z_BV, sampling.top_k, sampling.top_p).log_softmax(-1)
+    return _shaped(logits_BV, sampling).log_softmax(-1)
 
 
 def draw(logits_BV: Tensor, uniform_B: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
@@ -66,11 +62,22 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, sampling: Sampling) -> tuple[Tens
     tokens, logps = [], []
     rows = max(1, _MAX_LOGITS // logits_BV.shape[1])
     for logits, uniform in zip(logits_BV.split(rows), uniform_B.split(rows), strict=True):
-        logp = distribution(logits, sampling)
-        token = logp.argmax(-1, keepdim=True) if sampling.temperature == 0 else _inverse_cdf(logp, uniform)
+        mass = _shaped(logits, sampling).softmax(-1)
+        token = mass.argmax(-1, keepdim=True) if sampling.temperature == 0 else _inverse_cdf(mass, uniform)
         tokens.append(token[:, 0])
-        logps.append(logp.gather(1, token)[:, 0])
+        logps.append(mass.gather(1, token)[:, 0].log())
     return torch.cat(tokens), torch.cat(logps)
+
+
+def _shaped(logits_BV: Tensor, sampling: Sampling) -> Tensor:
+    """Return the logits after temperature, top-k and top-p, in float32 at least."""
+    z_BV = logits_BV if logits_BV.dtype == torch.float64 else logits_BV.float()
+    if sampling.temperature == 0:
+        return z_BV
+    if sampling.temperature != 1:
+        # The largest logit is taken off first so that a tiny temperature cannot overflow.
+        z_BV = (z_BV - z_BV.amax(-1, keepdim=True)) / sampling.temperature
+    return _truncate(z_BV, sampling.top_k, sampling.top_p)
 
 
 def _truncate(z_BV: Tensor, top_k: int, top_p: float) -> Tensor:
@@ -91,10 +98,28 @@ def _truncate(z_BV: Tensor, top_k: int, top_p: float) -> Tensor:
     return torch.full_like(z_BV, -torch.inf).scatter_(1, index_BK, best_BK)
 
 
-def _inverse_cdf(logp_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    cdf_BV = logp_BV.exp().cumsum(-1, dtype=torch.float64)
-    total_B1 = cdf_BV[:, -1:]
-    target_B1 = torch.minimum(uniform_B[:, None] * total_B1, torch.nextafter(total_B1, total_B1.new_zeros(())))
-    # right=True: the first token whose cumulative mass exceeds the target, hence never one of mass zero.
-    token_B1 = torch.searchsorted(cdf_BV, target_B1, right=True)
-    return token_B1.clamp_(max=logp_BV.shape[1] - 1)  # only NaN gets there, and shows in the log-probability
+def _inverse_cdf(mass_BV: Tensor, uniform_B: Tensor) -> Tensor:
+    """Return the first tokens [B, 1] whose cumulative mass exceeds the uniform, found in two looks.
+
+    First the block of the vocabulary, then the token in it: a float64 running sum over the whole vocabulary would
+    cost more than the softmax.
+    """
+    vocab = mass_BV.shape[1]
+    whole_BV = F.pad(mass_BV, (0, -vocab % _BLOCK)) if vocab % _BLOCK else mass_BV
+    mass_BNK = whole_BV.unflatten(1, (-1, _BLOCK))
+    mass_BN = mass_BNK.sum(-1)
+    block_B1, rest_B1 = _first_beyond(mass_BN, uniform_B[:, None] * mass_BN.sum(-1, keepdim=True, dtype=torch.float64))
+    within_BK = mass_BNK.take_along_dim(block_B1[..., None], 1)[:, 0]
+    token_B1, _ = _first_beyond(within_BK, rest_B1)
+    return (block_B1 * _BLOCK + token_B1).clamp_(max=vocab - 1)  # only NaN gets there, and shows in the log-prob
+
+
+def _first_beyond(mass_BK: Tensor, target_B1: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first entry whose cumulative mass exceeds the target, and the target less the mass before it."""
+    cdf_BK = mass_BK.cumsum(-1, dtype=torch.float64)
+    total_B1 = cdf_BK[:, -1:]
+    target_B1 = torch.minimum(target_B1, torch.nextafter(total_B1, total_B1.new_zeros(())))
+    # right=True: beyond the target, not at it, hence never an entry of mass zero.
+    index_B1 = torch.searchsorted(cdf_BK, target_B1, right=True).clamp_(max=mass_BK.shape[1] - 1)
+    before_B1 = cdf_BK.gather(1, index_B1) - mass_BK.gather(1, index_B1)
+    return index_B1, (target_B1 - before_B1).clamp_(min=0)

@@ -199,7 +199,8 @@ def _scored(cfg: OfflineConfig, ctx: Context, loaded: Loaded, examples: Sequence
     They are kept beside the stages under what they are made of, so that other losses and rates on the same data and
     model read them, too.
     """
-    how = (cfg.dtype, cfg.bf16, cfg.load_in_4bit, cfg.share_prompts, cfg.token_budget, str(device()))
+    kernels = (cfg.bf16, cfg.share_prompts, cfg.attn_implementation, cfg.use_liger_kernel, str(device()))
+    how = (cfg.dtype, cfg.load_in_4bit, cfg.token_budget, *kernels)
     made_of = json.dumps([ctx.inputs["model_name_or_path"].fingerprint, how, digest_of(examples)])
     name = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     with track("reference log-probs", total=sum(len(e.rows) for e in examples)) as bar:

@@ -1,0 +1,137 @@
+"""Faults in what makes training fast: micro-batches, shared prompts, mixed precision."""
+
+from __future__ import annotations
+
+from mutants.mutant import mutants
+
+_MICRO = "unit/test_microbatches.py"
+_SHARING = "invariant/test_sharing.py"
+_LIMITS = "invariant/test_sharing_limits.py"
+_PRECISION = "unit/test_precision.py"
+
+SPEED = [
+    *mutants(
+        "microbatches.py",
+        _MICRO,
+        [
+            ("a forward costs nothing by itself", "OVERHEAD_TOKENS + encoded_rows * width", "encoded_rows * width"),
+            ("the budget is ignored", "if rows * longest > token_budget and", "if False and"),
+            (
+                "the budget counts on sharing",
+                "if rows * longest > token_budget and",
+                "if encoded_rows * width > token_budget and",
+            ),
+            ("micro-batches are always filled", "if found is None or forward + best[end][0] <= found[0]:", "if True:"),
+            ("micro-batches are never filled", "forward = 1 if fill else ", "forward = "),
+            ("the shortest come first", "(-groups[i].encoded, -groups[i].longest, i)", "groups[i].encoded"),
+            (
+                "a shared prompt is counted once a reply",
+                "shared + sum(lengths) - shared * len(lengths)",
+                "sum(lengths)",
+            ),
+        ],
+    ),
+    *mutants(
+        "batch.py",
+        _MICRO,
+        [
+            ("a prefix may swallow a whole row", ".sum(1), self.lengths_B - 1)", ".sum(1), self.lengths_B)"),
+            ("tokens behind a difference are shared", "equal_BT.long().cumprod(1).sum(1)", "equal_BT.long().sum(1)"),
+            ("a row alone shares with itself", "least_B[run_B].masked_fill(alone_B, 0)", "least_B[run_B]"),
+            (
+                "the prefix is that of the last row",
+                '.scatter_reduce(0, run_B, common_B, "amin", include_self=False)',
+                ".scatter(0, run_B, common_B)",
+            ),
+            (
+                "packed rows share a prefix",
+                "if self.group_B is None or self.segment_BT is not None:",
+                "if self.group_B is None:",
+            ),
+        ],
+    ),
+    *mutants(
+        "models/sharing.py",
+        _SHARING,
+        [
+            (
+                "joined tokens see what comes after them",
+                "visible_ULL = earlier_ULL & (",
+                "visible_ULL = (row_ULL != _PADDING) & (",
+            ),
+            (
+                "the rows of a group see each other",
+                "(row_ULL == row_UL[:, :, None]) |",
+                "(row_ULL != _PADDING) |",
+            ),
+            ("a reply does not see its prompt", " | (row_ULL == _SHARED)", ""),
+            ("positions count on", '"position": place_T.expand_as(batch.ids_BT)', '"position": column_BT'),
+            ("a token's state is that of the one before", "[self.place_BT]", "[(self.place_BT - 1).clamp(min=0)]"),
+            ("replies lie on one another", "before_B - before_B[first_B][unit_B]", "before_B * 0"),
+            (
+                "neighbouring groups are one",
+                "first_B[1:] |= batch.group_B[1:] != batch.group_B[:-1]",
+                "first_B[1:] |= False",
+            ),
+        ],
+    ),
+    *mutants(
+        "models/trunk.py",
+        _LIMITS,
+        [
+            ("a window shorter than the rows is forgotten", "or batch.ids_BT.shape[1] > _window(backbone)", ""),
+            ("rows are joined where that is more work", "return joined if saves else None", "return joined"),
+            ("the probe believes everything", "if not error > _TOLERANCE.get(wanted.dtype, 0.1):", "if True:"),
+            ("a probe of NaN decides", "if not error > _TOLERANCE.get", "if error <= _TOLERANCE.get"),
+            (
+                "the switch is ignored",
+                "None if getattr(backbone, _SWITCH, None) is False else batch.shared_prefix_B()",
+                "batch.shared_prefix_B()",
+            ),
+            (
+                "a trunk leaves its states in bfloat16",
+                "return states_BTD.to(torch.promote_types(states_BTD.dtype, next(backbone.parameters()).dtype))",
+                "return states_BTD",
+                _PRECISION,
+            ),
+        ],
+    ),
+    *mutants(
+        "models/precision.py",
+        _PRECISION,
+        [
+            ("attention in bfloat16", 'if query.device.type != "cpu" or', "if True or"),
+            (
+                "the reference has another attention",
+                'or not torch.is_autocast_enabled("cpu"):',
+                'or not torch.is_grad_enabled() or not torch.is_autocast_enabled("cpu"):',
+            ),
+            ("nothing runs in bfloat16", "enabled=getattr(backbone, _SWITCH, False)", "enabled=False"),
+            ("bfloat16 cannot be switched off", "setattr(part, _SWITCH, on)", "setattr(part, _SWITCH, True)"),
+        ],
+    ),
+    *mutants(
+        "models/policy.py",
+        _PRECISION,
+        [
+            (
+                "the output head in bfloat16",
+                "    logits = head(hidden)\n",
+                '    with torch.autocast("cpu", torch.bfloat16):\n        logits = head(hidden)\n',
+            ),
+            (
+                "heads of scores and values in bfloat16",
+                "    out = head(hidden_ND.to(head.weight.dtype)).squeeze(-1)\n",
+                '    with torch.autocast("cpu", torch.bfloat16):\n        out = head(hidden_ND).squeeze(-1)\n',
+            ),
+        ],
+    ),
+    *mutants(
+        "stages/training.py",
+        _PRECISION,
+        [
+            ("bfloat16 stays on", "mixed_precision(module, on=False)", "mixed_precision(module, on=cfg.bf16)"),
+            ("share_prompts is not read", "share_prompts(module, cfg.share_prompts)", "share_prompts(module, True)"),
+        ],
+    ),
+]
