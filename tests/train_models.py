@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from accord.batch import Batch, Forward, collate
-from accord.engines.base import Sampling
+from accord.engines.base import Caps, Sampling
 from accord.engines.native import NativeEngine
 from accord.models.build import copy_frozen, critic_from_causal, no_dropout, reward_from_causal, seeded
 from accord.models.policy import ActorCritic, CausalModel, ScoreModel
@@ -19,7 +21,7 @@ from accord.train.loop import Learner
 from accord.train.objectives import DPO, NLL, PPO, BradleyTerry, PolicyGradient, SamplerCorrection
 from accord.train.optim import adamw, schedule
 from accord.train.rollouts import EncodedPrompt, OnPolicy, RolloutSettings
-from accord.types import Message, Prompt, Rollout, Score
+from accord.types import Completion, Message, Prompt, Rollout, Score
 
 torch.set_num_threads(1)
 VOCAB, PAD, BOS, STOP = 24, 0, 1, 2
@@ -203,6 +205,41 @@ def count_reward(rollouts: list[Rollout]) -> list[Score]:
     return [Score(value=r.completion.token_ids.count(7) - 0.05 * len(r.completion.token_ids)) for r in rollouts]
 
 
+class Elsewhere:
+    """The native engine over weights of its own, as on another device: a copy is made when weights are given.
+
+    It may keep its log-probs to itself, or give wrong ones from some version of the weights on.
+    """
+
+    def __init__(self, module: ActorCritic, *, logps: bool = True, lies_from: int | None = None) -> None:
+        self.source = module.policy.hf
+        self.model = copy.deepcopy(self.source)
+        self.inner = NativeEngine(self.model, stop_ids=(STOP,), pad_id=PAD, decode=words, max_batch=5, check=False)
+        self.logps, self.lies_from = logps, lies_from
+        self.version = -1
+        self.written: list[tuple[int, str]] = []
+        """Version of the weights and name of the thread of every request."""
+
+    @property
+    def caps(self) -> Caps:
+        return Caps(weights="path", logps=self.logps, seeds=True)
+
+    def generate(self, *args: Any, **options: Any) -> list[Completion]:
+        self.written.append((self.version, threading.current_thread().name))
+        done = self.inner.generate(*args, **options)
+        by = 0.3 * (self.lies_from is not None and self.version >= self.lies_from)
+        return [
+            c.model_copy(update={"logps": tuple(x + by for x in c.logps or ()) if self.logps else None}) for c in done
+        ]
+
+    def update_weights(self, policy: object, version: int) -> None:
+        self.model.load_state_dict(copy.deepcopy(self.source.state_dict()))
+        self.version = version
+
+    def close(self) -> None:
+        self.inner.close()
+
+
 def on_policy(
     module: ActorCritic,
     *,
@@ -230,7 +267,7 @@ def on_policy(
         "seed": 3,
     }
     for key in list(options):
-        if key in parts or key == "engine":
+        if key in parts or key in {"engine", "policy_forward", "critic_forward", "say"}:
             parts[key] = options.pop(key)
     engine = parts.pop("engine", None) or NativeEngine(
         module.policy.hf, stop_ids=(STOP,), pad_id=PAD, decode=words, max_batch=5, check=False

@@ -131,6 +131,16 @@ class Sizes:
         """Keys and values of `rows` sequences of `columns` tokens: rows x columns x L x 2K x b."""
         return rows * columns * self.blocks * 2 * self.keys * size
 
+    def decoding_bytes(self, size: int, *, gpu: bool) -> int:
+        """Copies of weights for the fused decoding step: on a GPU q, k and v and both halves of the MLP, joined; on a
+        processor all matrices of the blocks and the head, in the order in which few rows are multiplied fastest."""
+        joined = self.width * (self.queries + 2 * self.keys) + 2 * self.width * self.mlp
+        if gpu:
+            return self.blocks * joined * size
+        return (
+            self.blocks * (joined + self.queries * self.width + self.mlp * self.width) + self.vocab * self.width
+        ) * size
+
     def logit_bytes(self, tokens: int, copies: float) -> int:
         """Logits of one chunk, float32, in `copies`; never more than `tokens` at once."""
         return int(min(tokens, max(64, CHUNK_ELEMENTS // self.vocab)) * self.vocab * 4 * copies)

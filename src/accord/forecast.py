@@ -271,9 +271,11 @@ def _on_policy(section: str, cfg: OnPolicyConfig, policy: _Policy, config: RunCo
         0 if reward is None else reward.forward_bytes(judged, size if critic_lora else 4),
     ]
     resident = present + 3 * trained
+    copies = sizes.decoding_bytes(size, gpu=has_gpu()) if cfg.fast_decode and policy.lora is None else 0
+    drawn = _drawn(sizes, size, cfg.max_batch, rollouts, prompt, cfg.max_completion_length)
     phases = {
-        "load": weights,
-        "rollout": resident + _drawn(sizes, size, cfg.max_batch, rollouts, prompt, cfg.max_completion_length),
+        "load": weights + copies,  # an engine tries itself when it is made
+        "rollout": resident + copies + drawn,
         "scoring": weights + 3 * trained + max(passes),
         "update": _update(cfg, present, trained, kept, update),
         "save": _saved(
@@ -309,7 +311,12 @@ def _offline(section: str, cfg: OfflineConfig, policy: _Policy, config: RunConfi
         max(1, cfg.max_length - cfg.max_completion_length),
         cfg.max_completion_length,
     )
-    phases = {**found.phases, "rollout": found.weights + found.optimiser + drawn}
+    copies = sizes.decoding_bytes(size, gpu=has_gpu()) if policy.lora is None else 0
+    phases = {
+        **found.phases,
+        "load": found.weights + copies,
+        "rollout": found.weights + found.optimiser + copies + drawn,
+    }
     return Memory(section, found.parameters, found.weights, found.optimiser, phases)
 
 
@@ -327,6 +334,7 @@ def _sampled(section: str, cfg: SampleConfig | EvaluateConfig, config: RunConfig
     if cfg.num_prompts > 0:
         rows = min(rows, cfg.num_prompts * getattr(cfg, "num_generations", 1))
     drawn = [_drawn(s, 4, rows, rows, _ASSUMED_PROMPT, cfg.max_completion_length) for s in known]
+    weights += largest.decoding_bytes(4, gpu=has_gpu()) if cfg.fast_decode else 0
     return Memory(section, largest.parameters, weights, 0, {"load": weights, "rollout": weights + max(drawn)})
 
 

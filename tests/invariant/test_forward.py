@@ -263,6 +263,16 @@ def test_entropy_has_a_gradient() -> None:
         assert (got[key] - grad).abs().max() < 1e-9, key
 
 
+def test_an_entropy_that_is_only_watched_has_none() -> None:
+    hf = make("llama")
+    model = CausalModel(hf, logit_chunk=3)
+    watched, trained = model(ALL, entropy=True, entropy_gradient=False), model(ALL, entropy=True)
+    assert torch.equal(watched.entropy_BT, trained.entropy_BT)
+    assert trained.entropy_BT.requires_grad and not watched.entropy_BT.requires_grad
+    watched.logp_BT.sum().backward()
+    assert gradients(hf)
+
+
 def test_the_stop_token_is_learned() -> None:
     model = CausalModel(make("qwen2"))
     for row, length in enumerate(ALL.lengths_B.tolist()):

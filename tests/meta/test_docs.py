@@ -106,7 +106,8 @@ def documented() -> set[str]:
 
 
 def test_the_search_finds_what_is_known_to_be_logged() -> None:
-    assert {"objective/kl", "rewards/errors", "sampler/mean_abs_dlogp"} <= logged("train/rollouts.py")
+    assert {"objective/kl_coef", "rewards/errors", "sampler/reused"} <= logged("train/rollouts.py")
+    assert "objective/kl" in logged("train/rounds.py") and "sampler/mean_abs_dlogp" in logged("train/old_logps.py")
     assert {"loss/policy_avg", "objective/entropy"} <= logged("train/objectives/policy.py")
     assert {"accuracy"} <= logged("train/objectives/rewards.py")
     assert {"eval/kl", "eval/gold_<part>", "eval/proxy"} <= logged("stages/probe.py")

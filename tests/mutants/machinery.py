@@ -99,29 +99,13 @@ MACHINERY = [
         _ROLLOUTS,
         [
             (
-                "the controller sees the KL of a token",
-                "sequence_kl = float(masked_sum(k1_BT, mask_BT, dim=1).mean())",
-                "sequence_kl = float(masked_mean(k1_BT, mask_BT))",
+                "the reference is the current policy",
+                'found | {"ref": self.ref(micro).logp_BT}',
+                'found | {"ref": self.policy_forward(micro).logp_BT}',
             ),
-            ("the reference is the current policy", '("ref", ref.logp_BT)', '("ref", out.logp_BT)'),
             ("every epoch has the same minibatches", '"minibatch", self.round, epoch)', '"minibatch", self.round)'),
-            ("every round samples alike", '"sampling", self.round, i)', '"sampling", i)'),
-            (
-                "replies go with other prompts",
-                "prompt_ids=chosen[i // n].ids",
-                "prompt_ids=chosen[i % len(chosen)].ids",
-            ),
-            (
-                "groups of other prompts",
-                'group=f"{self.round}/{tag}{i // n}"',
-                'group=f"{self.round}/{tag}{i % len(chosen)}"',
-            ),
+            ("every round samples alike", '"sampling", number, i)', '"sampling", i)'),
             ("the reported reward adds the KL", "- self.kl_coef * sequence_kl", "+ self.kl_coef * sequence_kl"),
-            (
-                "log-probabilities of other rows",
-                "rows, width = micro.weight_B.long(),",
-                "rows, width = torch.arange(micro.num_rows),",
-            ),
             (
                 "a checkpoint within a round",
                 "if epoch == self.settings.num_epochs - 1 and part == size - 1:",
@@ -130,9 +114,31 @@ MACHINERY = [
         ],
     ),
     *mutants(
+        "train/passes.py",
+        _ROLLOUTS,
+        [
+            (
+                "log-probabilities of other rows",
+                "rows, width = micro.weight_B.long(),",
+                "rows, width = torch.arange(micro.num_rows),",
+            ),
+        ],
+    ),
+    *mutants(
         "train/rounds.py",
         _ROLLOUTS,
         [
+            (
+                "the controller sees the KL of a token",
+                "float(masked_sum(k1_BT, mask_BT, dim=1).mean())",
+                "float(masked_mean(k1_BT, mask_BT))",
+            ),
+            (
+                "replies go with other prompts",
+                "prompt_ids=chosen[i // n].ids",
+                "prompt_ids=chosen[i % len(chosen)].ids",
+            ),
+            ("groups of other prompts", "group=groups[i // n]", "group=groups[i % len(chosen)]"),
             (
                 "the stop token is not trained",
                 "[True] * len(r.completion.token_ids) for r",

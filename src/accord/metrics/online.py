@@ -42,7 +42,10 @@ SECTIONS: tuple[Section, ...] = (
             ),
             "objective/rollout_entropy": Metric(
                 "nats a token",
-                "entropy of the sampling distribution, mean over the round's tokens",
+                (
+                    "entropy of the sampling distribution, mean over the round's tokens; in rounds with "
+                    "`sampler/reused` 1 the mean of -log p of the sampled tokens, whose expectation it is"
+                ),
                 "falls slowly; near 0 = collapse",
             ),
             "completions/mean_length": Metric(
@@ -55,8 +58,23 @@ SECTIONS: tuple[Section, ...] = (
             ),
             "sampler/mean_abs_dlogp": Metric(
                 "nats a token",
-                "mean of abs(learner's log p - engine's log p)",
+                (
+                    "mean of abs(learner's log p - engine's log p): of all replies where old log-probs are recomputed, "
+                    "of 32 in the rounds of `old_logps_check_rounds`. With `async_steps: 1` and a `sampler_correction` "
+                    "the updates in between are in it"
+                ),
                 "below 1e-4 in float32; more = engine and learner disagree",
+            ),
+            "sampler/max_abs_dlogp": Metric("nats", "the largest of these", "below 1e-2 in float32"),
+            "sampler/reused": Metric(
+                "0 or 1",
+                "1 = old log-probs of the round are the engine's; 0 = recomputed; absent with `old_logps: recompute`",
+                "0 in the first round, then 1; back to 0 = the engine no longer agrees, and the log says by how much",
+            ),
+            "sampler/staleness": Metric(
+                "rounds",
+                "updates between the weights that wrote the replies and those that learn from them (`async_steps: 1`)",
+                "0 in the first round, then 1",
             ),
             "rewards/errors": Metric(
                 "count",

@@ -9,7 +9,7 @@ recomputed in the backward pass, so memory for logits is chunk * V and not B * T
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,13 @@ from accord.models.trunk import hidden_states
 
 _CHUNK_ELEMENTS = 2**24
 """Default size of one chunk of logits (64 MiB in float32)."""
+
+
+class _Entropy(NamedTuple):
+    """Are entropies wanted, and do gradients flow through them."""
+
+    wanted: bool
+    gradient: bool
 
 
 class CausalModel(nn.Module):
@@ -67,7 +74,13 @@ class CausalModel(nn.Module):
         return unwrap(self.hf)
 
     def forward(
-        self, batch: Batch, *, temperature: float = 1.0, entropy: bool = False, values: bool = False
+        self,
+        batch: Batch,
+        *,
+        temperature: float = 1.0,
+        entropy: bool = False,
+        values: bool = False,
+        entropy_gradient: bool = True,
     ) -> Forward:
         """Score the response tokens.
 
@@ -77,6 +90,7 @@ class CausalModel(nn.Module):
                 temperature.
             entropy: also return the entropy of each distribution (nats).
             values: also return the value head's output.
+            entropy_gradient: whether entropies are part of a loss; without, less of the logits is kept.
 
         Returns:
             `logp_BT` and what was asked for, in at least float32; zero outside the response mask.
@@ -91,8 +105,9 @@ class CausalModel(nn.Module):
         scored_BT = batch.response_mask_BT[:, 1:]
         hidden_ND = hidden_BTD[:, :-1][scored_BT]
         targets_N = batch.ids_BT[:, 1:][scored_BT]
+        how = _Entropy(entropy, entropy_gradient)
         parts = [
-            self._chunk(hidden, targets, temperature, entropy, recompute=len(targets_N) > self.logit_chunk)
+            self._chunk(hidden, targets, temperature, how, recompute=len(targets_N) > self.logit_chunk)
             for hidden, targets in zip(
                 hidden_ND.split(self.logit_chunk), targets_N.split(self.logit_chunk), strict=True
             )
@@ -111,7 +126,7 @@ class CausalModel(nn.Module):
         )
 
     def _chunk(
-        self, hidden: Tensor, targets: Tensor, temperature: float, entropy: bool, *, recompute: bool
+        self, hidden: Tensor, targets: Tensor, temperature: float, entropy: _Entropy, *, recompute: bool
     ) -> tuple[Tensor, Tensor]:
         if torch.is_grad_enabled() and recompute:
             result: Any = checkpoint(
@@ -203,10 +218,20 @@ class ActorCritic(nn.Module):
         self.policy = policy
         self.critic = critic
 
-    def forward(self, batch: Batch, *, temperature: float = 1.0, entropy: bool = False, values: bool = True) -> Forward:
+    def forward(
+        self,
+        batch: Batch,
+        *,
+        temperature: float = 1.0,
+        entropy: bool = False,
+        values: bool = True,
+        entropy_gradient: bool = True,
+    ) -> Forward:
         """Return log-probabilities, values, and entropies when asked for; see `CausalModel.forward`."""
         own_head = values and self.critic is None
-        result = self.policy(batch, temperature=temperature, entropy=entropy, values=own_head)
+        result = self.policy(
+            batch, temperature=temperature, entropy=entropy, values=own_head, entropy_gradient=entropy_gradient
+        )
         if not values or self.critic is None:
             return result
         return Forward(result.logp_BT, result.entropy_BT, self.critic(batch).value_BT)
@@ -241,11 +266,13 @@ def head_logits(hf: nn.Module, hidden: Tensor) -> Tensor:
 
 
 def _score_chunk(
-    inner: nn.Module, hidden_ND: Tensor, targets_N: Tensor, temperature: float, entropy: bool
+    inner: nn.Module, hidden_ND: Tensor, targets_N: Tensor, temperature: float, entropy: _Entropy
 ) -> tuple[Tensor, Tensor]:
     logits_NV = head_logits(inner, hidden_ND)
     logp_N = token_logp(logits_NV, targets_N, temperature)
-    return logp_N, entropy_from_logits(logits_NV, temperature) if entropy else logp_N.new_zeros(())
+    if not entropy.wanted:
+        return logp_N, logp_N.new_zeros(())
+    return logp_N, entropy_from_logits(logits_NV if entropy.gradient else logits_NV.detach(), temperature)
 
 
 def _head(head: nn.Linear, hidden_ND: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from accord.functional.steps import Aggregate, aggregate_steps
 from accord.models.members import MemberIndex, Members
 from accord.models.score_heads import StepScores
 from accord.models.steps import step_ends
+from accord.rewards.rows import numbered_micros
 from accord.types import Rollout, Score
 
 
@@ -51,17 +52,19 @@ class MembersReward:
         self.device = next(model.parameters()).device
 
     @torch.no_grad()
-    def outputs(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """Normalised outputs of whole token sequences (prompt and reply), float64 [B, K]."""
+    def outputs(self, sequences: Sequence[Sequence[int]], lengths: Sequence[int] | None = None) -> Tensor:
+        """Normalised outputs of whole token sequences (prompt and reply), float64 [B, K].
+
+        Args:
+            sequences: token ids.
+            lengths: tokens of each reply; with them neighbours that answer the same prompt are scored together.
+        """
         scores_BK = torch.zeros(len(sequences), len(self.index.names), dtype=torch.float64)
-        if not sequences:
-            return scores_BK
-        batch = collate(sequences, [[False] * len(ids) for ids in sequences], pad_id=self.pad_id)
-        batch = batch.replace(weight_B=torch.arange(len(sequences), dtype=torch.float64))
-        for micro in batch.split(self.token_budget):
-            raw_BK = self.model(micro.to(self.device)).scores_BK
-            assert raw_BK is not None and micro.weight_B is not None
-            scores_BK[micro.weight_B.long()] = raw_BK.double().cpu()
+        options = {"pad_id": self.pad_id, "token_budget": self.token_budget, "device": self.device}
+        for rows, micro in numbered_micros(sequences, lengths, **options):
+            raw_BK = self.model(micro).scores_BK
+            assert raw_BK is not None
+            scores_BK[rows] = raw_BK.double().cpu()
         mean_K, std_K = (torch.tensor(x, dtype=torch.float64) for x in (self.index.mean, self.index.std))
         return (scores_BK - mean_K) / std_K
 
@@ -73,16 +76,16 @@ class MembersReward:
         return combine(scores_BK, self.how, self.penalty)
 
     def score_ids(self, sequences: Sequence[Sequence[int]], lengths: Sequence[int] | None = None) -> list[float]:
-        """Combined scores of whole token sequences; `lengths` is not read (see `LearnedReward`)."""
-        del lengths
-        return self.combined(self.outputs(sequences)).tolist()
+        """Combined scores of whole token sequences; see `outputs`."""
+        return self.combined(self.outputs(sequences, lengths)).tolist()
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """Score rollouts by their exact token ids; a number that is not finite is a Score with an error.
 
         Parts of an ensemble: each member by name, `mean`, and `variance` over members; of attributes: each rating.
         """
-        scores_BK = self.outputs([[*r.prompt_ids, *r.completion.token_ids] for r in rollouts])
+        sequences = [[*r.prompt_ids, *r.completion.token_ids] for r in rollouts]
+        scores_BK = self.outputs(sequences, [len(r.completion.token_ids) for r in rollouts])
         columns = dict(zip(self.index.names, scores_BK.T.tolist(), strict=True))
         if self.index.kind == "ensemble":
             columns |= {"mean": combine(scores_BK).tolist(), "variance": disagreement(scores_BK).tolist()}

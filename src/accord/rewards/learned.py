@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from accord.batch import collate
 from accord.models.calibration import calibration
+from accord.rewards.rows import numbered_micros
 from accord.types import Rollout, Score
 
 
@@ -64,22 +64,20 @@ class LearnedReward:
 
         Args:
             sequences: token ids.
-            lengths: tokens of each reply, stop token included; needed when a length slope is subtracted.
+            lengths: tokens of each reply, stop token included; needed when a length slope is subtracted. With them
+                neighbours that answer the same prompt are scored together.
 
         Raises:
             ValueError: the lengths are needed and missing, or not one a sequence.
         """
         if self.length is not None and (lengths is None or len(lengths) != len(sequences)):
             raise ValueError("a length slope is subtracted from the scores: give the length of each reply")
-        if not sequences:
-            return []
-        batch = collate(sequences, [[False] * len(ids) for ids in sequences], pad_id=self.pad_id)
-        batch = batch.replace(weight_B=torch.arange(len(sequences), dtype=torch.float64))
         scores = [0.0] * len(sequences)
-        for micro in batch.split(self.token_budget):
-            out = self.model(micro.to(self.device))
-            assert out.score_B is not None and micro.weight_B is not None
-            for index, score in zip(micro.weight_B.long().tolist(), out.score_B.double().tolist(), strict=True):
+        options = {"pad_id": self.pad_id, "token_budget": self.token_budget, "device": self.device}
+        for rows, micro in numbered_micros(sequences, lengths, **options):
+            out = self.model(micro)
+            assert out.score_B is not None
+            for index, score in zip(rows, out.score_B.double().tolist(), strict=True):
                 if self.length is not None and lengths is not None:
                     score -= self.length.slope * (lengths[index] - self.length.mean)
                 scores[index] = (score - self.mean) / self.std

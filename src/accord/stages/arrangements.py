@@ -11,6 +11,7 @@ from accord.models.arrange import Parked, own_parameters, share_base
 from accord.models.build import critic_from_reward, score_stats
 from accord.models.checkpoint import load_reward
 from accord.models.policy import ActorCritic, CausalModel
+from accord.models.trunk import share_prompts
 from accord.rewards.learned import LearnedReward
 from accord.stages.configs import Arranged
 from accord.stages.policies import Loaded
@@ -64,6 +65,7 @@ def arrange(cfg: Arranged, loaded: Loaded, reward_location: str, *, temperature:
         module = shared.module if critic else loaded.policy
         return Arrangement(module, loaded.reference_forward(None, temperature), learned, None)
     judge = load_reward(reward_location)
+    share_prompts(judge, getattr(cfg, "share_prompts", True))
     if not cfg.offload_frozen:
         judge = judge.to(device())
     mean, std = score_stats(judge.inner.config)

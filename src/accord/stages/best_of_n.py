@@ -90,7 +90,7 @@ def _pools(cfg: BestOfNConfig, ctx: Context) -> tuple[list[Pool], int]:
     prompts = [p.prompt for p in fitting]
     scorer = load_scorer(cfg, ctx, tokenizer, prompts)
     judge = None if cfg.judge is None else judge_of(cfg.judge, ctx, prompts)
-    engine = engine_for(policy, tokenizer, cfg.max_batch)
+    engine = engine_for(policy, tokenizer, cfg.max_batch, fast=cfg.fast_decode)
     size = cfg.num_generations + 1
     sampling = Sampling(cfg.max_completion_length, cfg.temperature, top_p=cfg.top_p, top_k=cfg.top_k, n=size)
     drawn: list[Rollout] = []

@@ -110,7 +110,7 @@ def _answer(
     prompts: Sequence[Prompt],
     progress: Any,
 ) -> tuple[list[Completion], list[tuple[int, ...]]]:
-    engine = engine_for(policy, tokenizer, cfg.max_batch)
+    engine = engine_for(policy, tokenizer, cfg.max_batch, fast=cfg.fast_decode)
     sampling = Sampling(
         max_new_tokens=cfg.max_completion_length,
         temperature=cfg.temperature,

@@ -61,17 +61,16 @@ def run(cfg: OnPolicyConfig, ctx: Context) -> dict[str, Any]:
             rates = arranged.critic_rate(cfg.critic_learning_rate)
 
     def forward(batch: Batch) -> Forward:
-        return module(batch, temperature=cfg.temperature, entropy=True)
+        return module(batch, temperature=cfg.temperature, entropy=True, entropy_gradient=cfg.entropy_coef > 0)
 
     def policy_forward(batch: Batch) -> Forward:
         return policy(batch, temperature=cfg.temperature)
 
-    engine = loaded.engine(cfg.max_batch)
     rollouts = OnPolicy(
         policy=policy,
         forward=forward,
-        ref=ref,
-        engine=engine,
+        ref=ref if cfg.measure_kl else None,
+        engine=loaded.engine(cfg.max_batch, fast=cfg.fast_decode),
         reward=reward,
         prompts=with_room(
             load(ctx, "prompts", Prompt, max_bad_rows=cfg.max_bad_rows),
@@ -86,6 +85,9 @@ def run(cfg: OnPolicyConfig, ctx: Context) -> dict[str, Any]:
         pad_id=loaded.pad_id,
         seed=rng.derive(ctx.run.seed, ctx.work.stage, "rollouts"),
         visit=nullcontext if arranged is None else arranged.scoring,
+        policy_forward=policy_forward,
+        critic_forward=_critic_forward(module),
+        say=lambda text: ctx.say(f"  {text}"),
     )
     source: Source = rollouts
     objective = _objective(algorithm, cfg)
@@ -94,7 +96,7 @@ def run(cfg: OnPolicyConfig, ctx: Context) -> dict[str, Any]:
     measure = make_probe(
         ctx,
         cfg,
-        engine=engine,
+        engine=rollouts.engine,
         tokenizer=tokenizer,
         policy=policy,
         forward=policy_forward,
@@ -142,7 +144,20 @@ def _settings(algorithm: Algorithm, cfg: OnPolicyConfig) -> RolloutSettings:
         saturation=cfg.score_saturation,
         max_reward_errors=cfg.max_reward_errors,
         token_budget=cfg.token_budget,
+        old_logps=cfg.old_logps,
+        old_logps_check_rounds=cfg.old_logps_check_rounds,
+        corrected=cfg.sampler_correction != "none",
+        async_steps=cfg.async_steps,
+        num_rounds=cfg.num_rounds,
     )
+
+
+def _critic_forward(module: nn.Module) -> Callable[[Batch], Forward] | None:
+    """The values of a batch without more of the policy than they need; None without a critic."""
+    if not isinstance(module, ActorCritic):
+        return None
+    policy = module.policy
+    return module.critic or (lambda batch: policy(batch, values=True))
 
 
 def _credit(algorithm: Algorithm, cfg: OnPolicyConfig) -> Any:

@@ -61,9 +61,9 @@ class Loaded:
         if self.uses_lora:
             save_adapter(self.policy, directory / "adapter", base=self.location)
 
-    def engine(self, max_batch: int) -> NativeEngine:
+    def engine(self, max_batch: int, *, fast: bool = True) -> NativeEngine:
         """An engine that samples from the policy's own weights."""
-        return engine_for(self.policy, self.tokenizer, max_batch)
+        return engine_for(self.policy, self.tokenizer, max_batch, fast=fast)
 
 
 def load_policy(
@@ -142,7 +142,7 @@ def load_pair(
     return (hf if load_in_4bit else moved.to(device())), tokenizer  # 4 bits were loaded to where they work
 
 
-def engine_for(policy: CausalModel, tokenizer: Any, max_batch: int) -> NativeEngine:
+def engine_for(policy: CausalModel, tokenizer: Any, max_batch: int, *, fast: bool = True) -> NativeEngine:
     """The native engine over `policy`, stopping at every end token its model knows."""
     return NativeEngine(
         policy.hf,
@@ -150,4 +150,5 @@ def engine_for(policy: CausalModel, tokenizer: Any, max_batch: int) -> NativeEng
         pad_id=tokenizer.pad_token_id,
         decode=lambda ids: chat.decode(tokenizer, ids),
         max_batch=max_batch,
+        fast=fast,
     )

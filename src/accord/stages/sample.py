@@ -28,7 +28,7 @@ def run(cfg: SampleConfig, ctx: Context) -> dict[str, Any]:
             if not shares[name]:
                 continue
             policy, tokenizer = load_frozen(source.location)
-            engine = engine_for(policy, tokenizer, cfg.max_batch)
+            engine = engine_for(policy, tokenizer, cfg.max_batch, fast=cfg.fast_decode)
             sampling = Sampling(
                 max_new_tokens=cfg.max_completion_length,
                 temperature=cfg.temperature,

@@ -58,7 +58,8 @@ def parts_of(cfg: Selecting, ctx: Context, *, loss_temperature: float) -> Parts:
         return policy(batch, temperature=loss_temperature)
 
     ref = loaded.reference_forward(loaded.reference(), loss_temperature)
-    return Parts(loaded, ref, scorer, loaded.engine(cfg.max_batch), prompts, forward, loss_temperature)
+    engine = loaded.engine(cfg.max_batch, fast=cfg.fast_decode)
+    return Parts(loaded, ref, scorer, engine, prompts, forward, loss_temperature)
 
 
 def train_on_chosen(  # noqa: PLR0913

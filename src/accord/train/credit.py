@@ -199,11 +199,13 @@ class OPOCredit:
 
 
 def _token_rewards(batch: Batch, kl_coef: float) -> Tensor:
-    """Penalty at each token, the score at the last."""
+    """Penalty at each token, the score at the last; without a penalty no reference is needed."""
+    old_logp_BT = _need(batch.old_logp_BT, "old_logp_BT")
+    unpenalised = kl_coef == 0 and batch.ref_logp_BT is None
     return token_rewards(
         _need(batch.score_B, "score_B"),
-        _need(batch.old_logp_BT, "old_logp_BT"),
-        _need(batch.ref_logp_BT, "ref_logp_BT"),
+        old_logp_BT,
+        old_logp_BT if unpenalised else _need(batch.ref_logp_BT, "ref_logp_BT"),
         batch.response_mask_BT,
         kl_coef,
     )

@@ -3,6 +3,8 @@
 prompts --engine--> rollouts --reward--> scores --learner, ref--> old_logp, value, ref_logp --credit--> advantages
         \\______________________ one round ______________________/            |
                                                  num_epochs x fresh permutation -> minibatches
+
+Whose log-probabilities the old ones are is decided in `old_logps.py`; replies written a round ahead are in `ahead.py`.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -19,19 +21,24 @@ from torch import Tensor
 from accord import rng
 from accord.batch import Batch, Forward
 from accord.engines.base import Engine, Sampling
-from accord.errors import DataError, EngineError, RewardError, TrainingError
-from accord.functional import kl
+from accord.errors import EngineError, RewardError
 from accord.functional.kl import adaptive_kl_step
-from accord.functional.masks import masked_mean, masked_sum
 from accord.rewards.base import RewardFn
+from accord.train.ahead import Written, ahead_of
 from accord.train.credit import Credit
+from accord.train.old_logps import OldLogps, measured_gap
+from accord.train.passes import over_rows
 from accord.train.rounds import (
     EncodedPrompt,
     RolloutSettings,
+    check_sizes,
     group_rows,
     group_statistics,
+    prompts_of,
     rollout_batch,
+    round_statistics,
     shaped_scores,
+    unscored,
 )
 from accord.types import Completion, Rollout, Score
 
@@ -39,8 +46,8 @@ from accord.types import Completion, Rollout, Score
 class OnPolicy:
     """Endless minibatches from rounds of generate, score, credit.
 
-    State is two numbers (round, KL coefficient): prompts, sampling seeds and permutations are pure functions of the
-    seed and the round.
+    State is two numbers (round, KL coefficient), whether the sampler is trusted, and replies written ahead: prompts,
+    sampling seeds and permutations are pure functions of the seed and the round.
     """
 
     def __init__(  # noqa: PLR0913  (the parts that are joined)
@@ -48,7 +55,7 @@ class OnPolicy:
         *,
         policy: torch.nn.Module,
         forward: Callable[[Batch], Forward],
-        ref: Callable[[Batch], Forward],
+        ref: Callable[[Batch], Forward] | None,
         engine: Engine,
         reward: RewardFn,
         prompts: Sequence[EncodedPrompt],
@@ -57,13 +64,16 @@ class OnPolicy:
         pad_id: int,
         seed: int,
         visit: Callable[[], AbstractContextManager[None]] = nullcontext,
+        policy_forward: Callable[[Batch], Forward] | None = None,
+        critic_forward: Callable[[Batch], Forward] | None = None,
+        say: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Join the parts.
 
         Args:
             policy: the module whose weights the engine samples from.
             forward: policy and critic on a batch: logp_BT, entropy_BT, value_BT.
-            ref: frozen reference on a batch: logp_BT.
+            ref: frozen reference on a batch: logp_BT; None = no KL to it is penalised or reported.
             engine: generates.
             reward: scores rollouts.
             prompts: at least one.
@@ -72,24 +82,26 @@ class OnPolicy:
             pad_id: any valid token id.
             seed: of prompts, sampling and permutations.
             visit: held open while the reference scores a round: offloaded models move once and not a micro-batch.
+            policy_forward: `forward` without critic and entropies, where only logp_BT is wanted; None = `forward`.
+            critic_forward: `forward` without the policy, for rounds that take the sampler's log-probs; None = there is
+                no critic.
+            say: told when old log-probs can no longer be the sampler's.
 
         Raises:
             DataError: there are no prompts.
-            TrainingError: a round has fewer prompts than minibatches, or dynamic sampling has one reply a prompt.
+            TrainingError: a round has fewer prompts than minibatches, dynamic sampling has one reply a prompt, or the
+                settings ask for what this engine or sampling cannot do.
         """
-        if not prompts:
-            raise DataError("there is nothing to generate from: no prompt is left")
-        if settings.num_prompts < settings.num_minibatches:
-            raise TrainingError(
-                f"{settings.num_prompts} prompts a round cannot fill {settings.num_minibatches} minibatches",
-                fix="raise train_batch_size or lower num_mini_batches",
-            )
-        if settings.resample and settings.sampling.n < 2:
-            raise TrainingError("groups of one reply always have equal scores", fix="raise num_generations")
+        check_sizes(len(prompts), settings)
+        adaptive = settings.resample > 0 or settings.greedy_baseline
+        self.ahead = ahead_of(engine, settings.async_steps, adaptive=adaptive)
         self.policy = policy
         self.forward = forward
+        self.policy_forward = policy_forward or forward
+        self.critic_forward = critic_forward
         self.ref = ref
-        self.engine = engine
+        self.engine: Engine = self.ahead or engine
+        """For others too: while replies are written ahead it makes them wait."""
         self.reward = reward
         self.prompts = prompts
         self.credit = credit
@@ -97,8 +109,12 @@ class OnPolicy:
         self.pad_id = pad_id
         self.seed = seed
         self.visit = visit
-        self.device = next(policy.parameters()).device
+        weight = next(policy.parameters())
+        self.device, self.logp_dtype = weight.device, torch.promote_types(weight.dtype, torch.float32)
+        self.old_logps = OldLogps(settings, engine.caps, dtype=weight.dtype, seed=seed, say=say)
         self.round = 0
+        self.version = 0
+        """Of the weights that wrote the last round: its number, or one less when it was written ahead."""
         self.kl_coef = settings.kl_coef
         self.rollouts: list[Rollout] = []
         """The last round, for hooks that look at samples."""
@@ -136,17 +152,10 @@ class OnPolicy:
                         self._at_boundary = True
                     yield batch.select(rows)
 
-    def draw_prompts(self) -> list[EncodedPrompt]:
-        """Prompts of the current round: consecutive places in a permutation a pass."""
-        chosen: list[EncodedPrompt] = []
-        count, size = len(self.prompts), self.settings.num_prompts
-        order, current = list[int](), -1
-        for position in range(self.round * size, (self.round + 1) * size):
-            if position // count != current:
-                current = position // count
-                order = rng.permutation(count, self.seed, "prompts", current)
-            chosen.append(self.prompts[order[position % count]])
-        return chosen
+    def draw_prompts(self, number: int | None = None) -> list[EncodedPrompt]:
+        """Prompts of a round, the current one by default: consecutive places in a permutation a pass."""
+        number = self.round if number is None else number
+        return prompts_of(self.prompts, number, size=self.settings.num_prompts, seed=self.seed)
 
     def collect(self) -> list[Rollout]:
         """Generate and score one round.
@@ -164,10 +173,8 @@ class OnPolicy:
             EngineError: the engine returned another number of completions than asked for.
         """
         self._scores = []
-        self.engine.update_weights(self.policy, self.round)
         chosen = self.draw_prompts()
-        seeds = [rng.derive(self.seed, "sampling", self.round, i) for i in range(len(chosen))]
-        groups = self._groups(chosen, seeds, "")
+        groups = self._groups(chosen, self._first_draw(chosen), "")
         replaced = 0
         for attempt in range(self.settings.resample):
             dead = [i for i, group in enumerate(groups) if self._says_nothing(group)]
@@ -176,7 +183,8 @@ class OnPolicy:
             order = rng.permutation(len(self.prompts), self.seed, "resampled", self.round, attempt)
             others = [self.prompts[order[k % len(order)]] for k in range(len(dead))]
             seeds = [rng.derive(self.seed, "resampling", self.round, attempt, k) for k in range(len(dead))]
-            for i, group in zip(dead, self._groups(others, seeds, f"{attempt}."), strict=True):
+            completions = self._generate(others, self.settings.sampling, seeds)
+            for i, group in zip(dead, self._groups(others, completions, f"{attempt}."), strict=True):
                 groups[i] = group
             replaced += len(dead)
         if self.settings.resample:
@@ -189,28 +197,46 @@ class OnPolicy:
             self._report[f"rewards/{name}/mean"] = sum(values) / max(1, len(values))
         return [r for r in flat if r.score is not None and r.score.value is not None]
 
-    def _groups(self, chosen: Sequence[EncodedPrompt], seeds: Sequence[int], tag: str) -> list[list[Rollout]]:
+    def _first_draw(self, chosen: Sequence[EncodedPrompt]) -> list[Completion]:
+        """Replies to the prompts of this round, just written or waiting; those of the next round are asked for."""
+        held = None if self.ahead is None else self.ahead.take(self.round)
+        if held is None:
+            self.engine.update_weights(self.policy, self.round)
+            held = Written(
+                self.round, self.round, self._generate(chosen, self.settings.sampling, self._seeds(self.round))
+            )
+        self.version = held.version
+        if self.ahead is not None:
+            self._report["sampler/staleness"] = float(self.round - self.version)
+            later = self.round + 1
+            if later != self.settings.num_rounds:
+                ids = [p.ids for p in self.draw_prompts(later)]
+                request = (ids, self.settings.sampling, self._seeds(later))
+                self.ahead.ask(self.policy, *request, version=self.round, number=later)
+        return self._complete(held.completions, chosen, self.settings.sampling.n)
+
+    def _seeds(self, number: int) -> list[int]:
+        return [rng.derive(self.seed, "sampling", number, i) for i in range(self.settings.num_prompts)]
+
+    def _groups(
+        self, chosen: Sequence[EncodedPrompt], completions: Sequence[Completion], tag: str
+    ) -> list[list[Rollout]]:
         """Replies to each prompt, with their scores or errors."""
         n = self.settings.sampling.n
-        completions = self._generate(chosen, self.settings.sampling, seeds)
-        rollouts = [
-            Rollout(
-                prompt=chosen[i // n].prompt,
-                prompt_ids=chosen[i // n].ids,
-                completion=completion,
-                group=f"{self.round}/{tag}{i // n}",
-                policy_version=self.round,
-            )
-            for i, completion in enumerate(completions)
-        ]
+        names = [f"{self.round}/{tag}{i}" for i in range(len(chosen))]
+        rollouts = unscored(chosen, completions, names, version=self.version)
         scored = [r.model_copy(update={"score": s}) for r, s in zip(rollouts, self._score(rollouts), strict=True)]
         return [scored[i : i + n] for i in range(0, len(scored), n)]
 
     def _generate(self, chosen: Sequence[EncodedPrompt], sampling: Sampling, seeds: Sequence[int]) -> list[Completion]:
         completions = self.engine.generate([p.ids for p in chosen], sampling, seeds=seeds)
-        if len(completions) != len(chosen) * sampling.n:
+        return self._complete(completions, chosen, sampling.n)
+
+    def _complete(self, completions: list[Completion], chosen: Sequence[EncodedPrompt], n: int) -> list[Completion]:
+        """The completions, when there are as many as asked for."""
+        if len(completions) != len(chosen) * n:
             raise EngineError(
-                f"the engine returned {len(completions)} completions for {len(chosen)} x {sampling.n}",
+                f"the engine returned {len(completions)} completions for {len(chosen)} x {n}",
                 where=f"round {self.round}",
             )
         return completions
@@ -248,10 +274,7 @@ class OnPolicy:
         first = {r.group: EncodedPrompt(r.prompt, r.prompt_ids) for r in reversed(self.rollouts)}
         sampling = replace(self.settings.sampling, n=1, temperature=0.0)
         completions = self._generate([first[g] for g in groups], sampling, [0] * len(groups))
-        greedy = [
-            Rollout(prompt=first[g].prompt, prompt_ids=first[g].ids, completion=c, group=g, policy_version=self.round)
-            for g, c in zip(groups, completions, strict=True)
-        ]
+        greedy = unscored([first[g] for g in groups], completions, groups, version=self.round)
         scored = [r.model_copy(update={"score": s}) for r, s in zip(greedy, self._score(greedy), strict=True)]
         kept = [r for r in scored if r.score is not None and r.score.value is not None]
         self._count_errors(left=len(kept))
@@ -264,11 +287,12 @@ class OnPolicy:
         """One round: rollouts, their scores, old and reference log-probs, values, advantages."""
         self.rollouts = self.collect()
         baseline_B = self._greedy_scores() if self.settings.greedy_baseline else None
-        batch = rollout_batch(self.rollouts, self.pad_id)
+        batch = rollout_batch(self.rollouts, self.pad_id, dtype=self.logp_dtype)
         score_B, raw_B, stopped_B = shaped_scores(self.rollouts, self.settings)
         batch = batch.replace(score_B=score_B, baseline_B=baseline_B)
         with self.visit():
             batch, entropy_BT = self._measure(batch)
+        self._settle()
         batch = self.credit(batch, kl_coef=self.kl_coef)
         self._summarise(batch, raw_B, stopped_B, entropy_BT)
         if self.settings.mask_truncated:
@@ -276,53 +300,76 @@ class OnPolicy:
         return batch
 
     def _measure(self, batch: Batch) -> tuple[Batch, Tensor | None]:
-        """Old log-probs, values and reference log-probs of every row, micro-batch by micro-batch."""
-        measured: dict[str, Tensor] = {}
-        numbered = batch.replace(weight_B=torch.arange(batch.num_rows, dtype=torch.float64))
-        for micro in numbered.split(self.settings.token_budget):
-            on_device = micro.to(self.device)
-            out, ref = self.forward(on_device), self.ref(on_device)
-            assert micro.weight_B is not None
-            rows, width = micro.weight_B.long(), micro.ids_BT.shape[1]
-            for name, value in (
-                ("old", out.logp_BT),
-                ("ref", ref.logp_BT),
-                ("value", out.value_BT),
-                ("entropy", out.entropy_BT),
-            ):
-                if value is not None:
-                    whole = measured.setdefault(name, torch.zeros(batch.ids_BT.shape, dtype=value.dtype))
-                    whole[rows, :width] = value.cpu()
+        """Old log-probs, values and reference log-probs of every row; entropies when the policy has to run for it."""
+        written_now, sampler_BT = self.version == self.round, batch.sampler_logp_BT
+        if written_now and sampler_BT is not None and self.old_logps.due(self.round):
+            self._report |= self.old_logps.check(batch, self._logps, self.round)
+        # Of replies written ahead the sampler's log-probs are those of the policy that wrote them; see _settle.
+        recompute = sampler_BT is None or self.settings.corrected or (written_now and not self.old_logps.trusted)
+
+        def look(micro: Batch) -> dict[str, Tensor | None]:
+            found: dict[str, Tensor | None] = {}
+            if recompute:
+                out = self.forward(micro)
+                found = {"old": out.logp_BT, "value": out.value_BT, "entropy": out.entropy_BT}
+            elif self.critic_forward is not None:
+                found = {"value": self.critic_forward(micro).value_BT}
+            return found if self.ref is None else found | {"ref": self.ref(micro).logp_BT}
+
+        seen = over_rows(batch, look, token_budget=self.settings.token_budget, device=self.device)
+        if recompute and sampler_BT is not None:
+            judge = self.old_logps.judge(seen["old"], batch, self.round) if written_now else None
+            self._report |= judge or measured_gap(seen["old"], batch)
+        if self.old_logps.mode != "recompute":
+            self._report["sampler/reused"] = float(not recompute)
         batch = batch.replace(
-            old_logp_BT=measured["old"], ref_logp_BT=measured["ref"], old_value_BT=measured.get("value")
+            old_logp_BT=seen["old"] if recompute else sampler_BT,
+            ref_logp_BT=seen.get("ref"),
+            old_value_BT=seen.get("value"),
         )
-        return batch, measured.get("entropy")
+        return batch, seen.get("entropy")
+
+    def _logps(self, batch: Batch) -> Tensor:
+        """Log-probs of rows by the learner as it is now."""
+
+        def look(micro: Batch) -> dict[str, Tensor | None]:
+            return {"logp": self.policy_forward(micro).logp_BT}
+
+        return over_rows(batch, look, token_budget=self.settings.token_budget, device=self.device)["logp"]
+
+    def _settle(self) -> None:
+        """Let replies written ahead carry log-probs that can be the old ones, while the weights that wrote them last.
+
+        The sampler's when it is trusted, and then nothing is waited for but in the rounds that are checked; else the
+        learner's. With a correction for the sampler the old ones are computed when the round comes.
+        """
+        number, judge = self.round + 1, self.old_logps
+        if self.ahead is None or self.settings.corrected or (judge.trusted and not judge.due(number)):
+            return
+        if (held := self.ahead.wait()) is None:
+            return
+        chosen = self.draw_prompts(number)
+        completions = self._complete(held.completions, chosen, self.settings.sampling.n)
+        rollouts = unscored(chosen, completions, [str(i) for i in range(len(chosen))], version=held.version)
+        batch = rollout_batch(rollouts, self.pad_id, dtype=self.logp_dtype)
+        if judge.trusted and batch.sampler_logp_BT is not None:
+            self._report |= judge.check(batch, self._logps, number)
+            if judge.trusted:
+                return
+        self.ahead.put(held.with_logps(self._logps(batch), batch.response_mask_BT))
 
     def _summarise(self, batch: Batch, raw_B: Tensor, stopped_B: Tensor, entropy_BT: Tensor | None) -> None:
-        """Statistics of the round; `objective/scores` is raw, `objective/rlhf_reward` what is optimised."""
-        assert batch.score_B is not None and batch.old_logp_BT is not None and batch.ref_logp_BT is not None
-        mask_BT = batch.response_mask_BT
-        k1_BT = kl.k1(batch.old_logp_BT, batch.ref_logp_BT)
-        sequence_kl = float(masked_sum(k1_BT, mask_BT, dim=1).mean())
-        lengths_B = mask_BT.sum(dim=1).float()
-        self._report |= {
-            "objective/kl": sequence_kl,
-            "objective/scores": float(raw_B.mean()),
-            "objective/scores_std": float(raw_B.std(unbiased=False)),
+        """Statistics of the round; `objective/rlhf_reward` is what is optimised."""
+        assert batch.score_B is not None and batch.group_B is not None
+        found = round_statistics(batch, raw_B, stopped_B, entropy_BT)
+        sequence_kl = found.get("objective/kl", 0.0)
+        self._report |= found | {
             "objective/rlhf_reward": float(batch.score_B.mean()) - self.kl_coef * sequence_kl,
             "objective/kl_coef": self.kl_coef,
-            "completions/mean_length": float(lengths_B.mean()),
-            "completions/clipped_ratio": float((~stopped_B).float().mean()),
             "round": float(self.round),
         }
         if self.settings.sampling.n > 1:
-            assert batch.group_B is not None
             self._report |= group_statistics(batch.score_B, batch.group_B)
-        if entropy_BT is not None:
-            self._report["objective/rollout_entropy"] = float(masked_mean(entropy_BT, mask_BT))
-        if batch.sampler_logp_BT is not None:
-            drift_BT = (batch.old_logp_BT - batch.sampler_logp_BT).abs()
-            self._report["sampler/mean_abs_dlogp"] = float(masked_mean(drift_BT, mask_BT))
         if self.settings.kl_target is not None:
             self.kl_coef = adaptive_kl_step(
                 self.kl_coef, sequence_kl, self.settings.kl_target, self.settings.kl_horizon, batch.num_rows
@@ -339,11 +386,15 @@ class OnPolicy:
         return report
 
     def state(self) -> dict[str, Any]:
-        """Round and KL coefficient."""
-        return {"round": self.round, "kl_coef": self.kl_coef}
+        """Round, KL coefficient, what is known of the sampler, and replies written ahead (it waits for them)."""
+        state = {"round": self.round, "kl_coef": self.kl_coef, "old_logps": self.old_logps.state()}
+        return state if self.ahead is None else state | {"ahead": self.ahead.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue with a round; batches are asked for with a new iterator."""
         self.round = int(state["round"])
         self.kl_coef = float(state["kl_coef"])
+        self.old_logps.restore(state["old_logps"])
+        if self.ahead is not None:
+            self.ahead.restore(state["ahead"])
         self._report, self._at_boundary = {}, True

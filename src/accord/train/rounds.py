@@ -10,11 +10,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from accord import rng
 from accord.batch import Batch, collate
 from accord.engines.base import Sampling
+from accord.errors import DataError, TrainingError
+from accord.functional import kl
 from accord.functional.advantages import equal_groups, missing_eos
+from accord.functional.masks import masked_mean, masked_sum
 from accord.functional.shaping import log_sigmoid_shaping, soft_overlong
-from accord.types import Prompt, Rollout
+from accord.types import Completion, Prompt, Rollout
+
+OldLogpMode = Literal["auto", "recompute", "sampler"]
+"""Whose log-probs of the replies are the old ones; see `old_logps.py`."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,53 @@ class RolloutSettings:
     max_reward_errors: float = 0.01
     """Largest tolerated fraction of rollouts without a score."""
     token_budget: int = 8192
+    old_logps: OldLogpMode = "recompute"
+    old_logps_check_rounds: int = 10
+    """Rounds between two comparisons of the sampler's with the learner's, when the sampler's are used."""
+    corrected: bool = False
+    """The loss weighs by pi_old / sampler, so old log-probs are always the learner's, under the weights that start the
+    round."""
+    async_steps: int = 0
+    """1: replies of a round are written by the weights before the last round's updates; see `ahead.py`."""
+    num_rounds: int | None = None
+    """Rounds in all: none is written ahead that is not used; None = not known."""
+
+
+def check_sizes(num_prompts: int, settings: RolloutSettings) -> None:
+    """Refuse rounds that cannot be made.
+
+    Raises:
+        DataError: there are no prompts.
+        TrainingError: a round has fewer prompts than minibatches, or dynamic sampling has one reply a prompt.
+    """
+    if not num_prompts:
+        raise DataError("there is nothing to generate from: no prompt is left")
+    if settings.num_prompts < settings.num_minibatches:
+        raise TrainingError(
+            f"{settings.num_prompts} prompts a round cannot fill {settings.num_minibatches} minibatches",
+            fix="raise train_batch_size or lower num_mini_batches",
+        )
+    if settings.resample and settings.sampling.n < 2:
+        raise TrainingError("groups of one reply always have equal scores", fix="raise num_generations")
+
+
+def prompts_of(prompts: Sequence[EncodedPrompt], number: int, *, size: int, seed: int) -> list[EncodedPrompt]:
+    """Prompts of a round: consecutive places in a permutation a pass.
+
+    Args:
+        prompts: all of them.
+        number: the round.
+        size: prompts a round.
+        seed: of the permutations.
+    """
+    chosen: list[EncodedPrompt] = []
+    order, current = list[int](), -1
+    for position in range(number * size, (number + 1) * size):
+        if position // len(prompts) != current:
+            current = position // len(prompts)
+            order = rng.permutation(len(prompts), seed, "prompts", current)
+        chosen.append(prompts[order[position % len(prompts)]])
+    return chosen
 
 
 def shaped_scores(rollouts: Sequence[Rollout], settings: RolloutSettings) -> tuple[Tensor, Tensor, Tensor]:
@@ -86,8 +140,14 @@ def shaped_scores(rollouts: Sequence[Rollout], settings: RolloutSettings) -> tup
     return score_B, raw_B, stopped_B
 
 
-def rollout_batch(rollouts: Sequence[Rollout], pad_id: int) -> Batch:
-    """Collate rollouts: prompt tokens untrained, reply tokens (stop token included) in the mask."""
+def rollout_batch(rollouts: Sequence[Rollout], pad_id: int, *, dtype: torch.dtype = torch.float32) -> Batch:
+    """Collate rollouts: prompt tokens untrained, reply tokens (stop token included) in the mask.
+
+    Args:
+        rollouts: those of one group adjacent.
+        pad_id: any valid token id.
+        dtype: of the sampler's log-probs.
+    """
     groups: dict[str, int] = {}
     ids = [[*r.prompt_ids, *r.completion.token_ids] for r in rollouts]
     batch = collate(
@@ -98,11 +158,61 @@ def rollout_batch(rollouts: Sequence[Rollout], pad_id: int) -> Batch:
     )
     if any(r.completion.logps is None for r in rollouts):
         return batch
-    sampler_BT = torch.zeros(batch.ids_BT.shape)
+    sampler_BT = torch.zeros(batch.ids_BT.shape, dtype=dtype)
     for b, r in enumerate(rollouts):
         start = len(r.prompt_ids)
-        sampler_BT[b, start : start + len(r.completion.token_ids)] = torch.tensor(r.completion.logps)
+        sampler_BT[b, start : start + len(r.completion.token_ids)] = torch.tensor(r.completion.logps, dtype=dtype)
     return batch.replace(sampler_logp_BT=sampler_BT)
+
+
+def unscored(
+    chosen: Sequence[EncodedPrompt], completions: Sequence[Completion], groups: Sequence[str], *, version: int
+) -> list[Rollout]:
+    """Rollouts without scores: as many completions of each prompt, those of prompt 0 first.
+
+    Args:
+        chosen: the prompts.
+        completions: replies, the same number to each prompt.
+        groups: name of each prompt's group.
+        version: of the weights that wrote the replies.
+    """
+    n = len(completions) // len(chosen)
+    return [
+        Rollout(
+            prompt=chosen[i // n].prompt,
+            prompt_ids=chosen[i // n].ids,
+            completion=completion,
+            group=groups[i // n],
+            policy_version=version,
+        )
+        for i, completion in enumerate(completions)
+    ]
+
+
+def round_statistics(batch: Batch, raw_B: Tensor, stopped_B: Tensor, entropy_BT: Tensor | None) -> dict[str, float]:
+    """Statistics of a round's scores, lengths, entropy and KL; KL where there is a reference.
+
+    Args:
+        batch: with `old_logp_BT` and `score_B`.
+        raw_B: scores before clip and penalties.
+        stopped_B: replies that ended with a stop token.
+        entropy_BT: of the distributions the tokens were drawn from; None = estimated by -log p of what was drawn, whose
+            expectation it is.
+    """
+    assert batch.old_logp_BT is not None
+    mask_BT = batch.response_mask_BT
+    surprise_BT = -batch.old_logp_BT if entropy_BT is None else entropy_BT
+    metrics = {
+        "objective/scores": float(raw_B.mean()),
+        "objective/scores_std": float(raw_B.std(unbiased=False)),
+        "objective/rollout_entropy": float(masked_mean(surprise_BT, mask_BT)),
+        "completions/mean_length": float(mask_BT.sum(dim=1).float().mean()),
+        "completions/clipped_ratio": float((~stopped_B).float().mean()),
+    }
+    if batch.ref_logp_BT is not None:
+        k1_BT = kl.k1(batch.old_logp_BT, batch.ref_logp_BT)
+        metrics["objective/kl"] = float(masked_sum(k1_BT, mask_BT, dim=1).mean())
+    return metrics
 
 
 def group_statistics(score_B: Tensor, group_B: Tensor) -> dict[str, float]:

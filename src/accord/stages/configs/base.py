@@ -118,7 +118,15 @@ class Arranged(Config):
         return self
 
 
-class Sampling(Config):
+class Decoding(Config):
+    """How the native engine computes tokens."""
+
+    fast_decode: bool = Field(
+        True, description="one fused step a token for Llama, Mistral and Qwen shapes; false = the model's own forward"
+    )
+
+
+class Sampling(Decoding):
     """How replies are drawn."""
 
     temperature: float = Field(1.0, ge=0, description="0 = greedy; the same temperature is used in log-probs")

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from accord.pipeline import input_field
-from accord.stages.configs.base import Arranged, Fraction, Positive, Probe, Quantized, Training
+from accord.stages.configs.base import Arranged, Decoding, Fraction, Positive, Probe, Quantized, Training
 
 Aggregation = Literal["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "constant"]
 _AGGREGATION = (
@@ -16,7 +16,7 @@ _AGGREGATION = (
 _EPSILON_HIGH = "upper epsilon (clip-higher); null = epsilon"
 
 
-class OnPolicyConfig(Training, Quantized, Arranged, Probe):
+class OnPolicyConfig(Training, Quantized, Arranged, Probe, Decoding):
     """Fields of every algorithm that optimises a policy on its own replies."""
 
     algorithm: ClassVar[str] = ""
@@ -80,6 +80,20 @@ class OnPolicyConfig(Training, Quantized, Arranged, Probe):
     )
     sampler_correction_cap: float = Field(3.0, gt=0, description="largest weight (TRL: 3)")
     sampler_correction_floor: float = Field(0.0, ge=0, description="smallest weight of the mask modes (IcePop: 0.5)")
+    old_logps: Literal["auto", "recompute", "sampler"] = Field(
+        "auto",
+        description="old log-probs: of a pass of the policy over the round (recompute), or the engine's where they are "
+        "found equal up to rounding of float32 (auto), or of 16 bits too (sampler)",
+    )
+    old_logps_check_rounds: Positive = Field(
+        10, description="rounds between comparisons of the engine's log-probs with the learner's on 32 replies"
+    )
+    async_steps: Literal[0, 1] = Field(
+        0, description="1: replies are written by the weights before the last round's updates; the ratio is to those"
+    )
+    measure_kl: bool = Field(
+        True, description="false = no pass of the reference and no objective/kl; only where no KL is penalised"
+    )
     ptx_coef: float = Field(
         0.0, ge=0, description="PPO-ptx: weight of the mean NLL of ptx_dataset in every step (InstructGPT: 27.8)"
     )
@@ -115,6 +129,16 @@ class OnPolicyConfig(Training, Quantized, Arranged, Probe):
             raise ValueError("sampler_correction_floor is for the mask modes: choose one, or drop the floor")
         if self.sampler_correction_floor > self.sampler_correction_cap:
             raise ValueError("sampler_correction_floor is above sampler_correction_cap: no weight would be left")
+        return self
+
+    @model_validator(mode="after")
+    def _old_policy_fits(self) -> OnPolicyConfig:
+        if self.old_logps == "sampler" and self.sampler_correction != "none":
+            raise ValueError("old_logps: sampler leaves sampler_correction nothing to correct; drop one of them")
+        if self.async_steps and getattr(self, "dynamic_sampling", 0):
+            raise ValueError("dynamic_sampling needs replies that depend on scores: set it to 0, or async_steps to 0")
+        if not self.measure_kl and (self.kl_coef or getattr(self, "beta", 0) or self.max_kl is not None):
+            raise ValueError("measure_kl: false needs kl_coef and beta 0 and max_kl null: they need the reference")
         return self
 
     @model_validator(mode="after")
@@ -222,6 +246,8 @@ class ReinforceConfig(CriticFreeConfig):
             raise ValueError(
                 "REINFORCE has no ratio, so one step a round: set num_mini_batches: 1, or use reinforce_pp"
             )
+        if self.async_steps and self.sampler_correction == "none":
+            raise ValueError("REINFORCE has no ratio, so async_steps: 1 needs a sampler_correction")
         return self
 
 
@@ -241,6 +267,12 @@ class ReMaxConfig(ClippedConfig):
     method: ClassVar[str] = "ReMax (2310.10505)"
 
     loss_aggregation: Aggregation = Field("seq-mean-token-sum", description=_AGGREGATION)
+
+    @model_validator(mode="after")
+    def _greedy_replies_are_of_the_round(self) -> ReMaxConfig:
+        if self.async_steps:
+            raise ValueError("the greedy replies of ReMax are written when the round comes: set async_steps: 0")
+        return self
 
 
 class GroupConfig(CriticFreeConfig):

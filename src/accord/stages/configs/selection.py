@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from accord.config import Config
 from accord.pipeline import LAB, input_field
-from accord.stages.configs.base import Fraction, Limit, Positive, Probe, Quantized, Sampling, Training
+from accord.stages.configs.base import Decoding, Fraction, Limit, Positive, Probe, Quantized, Sampling, Training
 
 
 class Scored(Config):
@@ -66,7 +66,7 @@ class BestOfNConfig(Scored, Sampling):
         return self
 
 
-class Selecting(Training, Quantized, Probe, Scored):
+class Selecting(Training, Quantized, Probe, Scored, Decoding):
     """Fields of the stages that train a policy on its own replies, chosen by their scores."""
 
     model_name_or_path: str = input_field("model", "sft", description="stage, directory or hub id to start from")
