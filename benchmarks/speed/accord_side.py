@@ -71,6 +71,8 @@ def section(job: dict[str, Any]) -> dict[str, Any]:
         if "bf16" not in known:
             raise UnavailableError("this version of Accord has no setting bf16")
         found["bf16"] = True
+        if item in ("grpo", "rloo"):
+            found["old_logps"] = "sampler"  # as TRL, which has no second pass either
     for name, value in job.get("settings", {}).items():
         if name in known:
             found[name] = value
