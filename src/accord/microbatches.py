@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 OVERHEAD_TOKENS = 64
-"""Cost of one more forward and backward on a CPU in tokens of the same model. Reward steps of a 13 M model on two threads
-take 5 to 10 % longer with 0 or 400 than with 32 to 96, which are alike."""
+"""Cost of one more forward and backward on a CPU in tokens of the same model. Reward steps of a 13 M model on two
+threads take 5 to 10 % longer with 0 or 400 than with 32 to 96, which are alike."""
 
 
 @dataclass(frozen=True)
