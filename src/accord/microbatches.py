@@ -30,8 +30,12 @@ class GroupSize:
 
     @staticmethod
     def of(lengths: Sequence[int], shared: int) -> GroupSize:
-        """A group with rows of `lengths`, of which the first `shared` tokens are the same."""
-        if shared == 0:
+        """A group with rows of `lengths`, of which the first `shared` tokens are the same.
+
+        Sharing that saves less than an eighth of the tokens is not counted on: the mask costs about
+        as much, and models then mostly encode the rows apart.
+        """
+        if shared * (len(lengths) - 1) * 8 < sum(lengths):
             return GroupSize(len(lengths), max(lengths), len(lengths), max(lengths))
         return GroupSize(len(lengths), max(lengths), 1, shared + sum(lengths) - shared * len(lengths))
 

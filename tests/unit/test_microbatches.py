@@ -160,3 +160,10 @@ def test_a_batch_is_cut_by_what_its_groups_share(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(batches, "cuts", spy)
     rows(groups).split(70)
     assert seen == [[GroupSize(2, 5, 1, 6), GroupSize(2, 3, 2, 3), GroupSize(1, 3, 1, 3)]]
+
+
+def test_a_short_shared_prompt_is_not_counted_on() -> None:
+    assert GroupSize.of([100, 100], 24) == GroupSize(2, 100, 2, 100)
+    assert GroupSize.of([100, 100], 25) == GroupSize(2, 100, 1, 175)
+    assert GroupSize.of([100] * 5, 15) == GroupSize(5, 100, 5, 100)
+    assert GroupSize.of([100] * 5, 16) == GroupSize(5, 100, 1, 436)
