@@ -12,9 +12,9 @@ from typing import Any
 from accord import rng
 from accord.batch import Batch
 from accord.engines.base import Sampling
-from accord.errors import DataError, ModelError
+from accord.errors import DataError
 from accord.models.build import score_stats
-from accord.models.checkpoint import load_reward, load_tokenizer
+from accord.models.checkpoint import load_reward
 from accord.models.policy import CausalModel
 from accord.pipeline import Context
 from accord.progress import track
@@ -23,7 +23,7 @@ from accord.stages import configs
 from accord.stages.cards import model_card
 from accord.stages.configs import MovingReference, OfflineConfig
 from accord.stages.datasets import check_usable, load, write_dropped
-from accord.stages.policies import Loaded, load_policy
+from accord.stages.policies import Loaded, check_reward_tokenizer, load_policy
 from accord.stages.probe import make_probe
 from accord.stages.training import device, hold_out, mean_terms, prompt_key, steps_for, train
 from accord.train.examples import Encoded, Example, from_preferences
@@ -226,13 +226,7 @@ def _probe(cfg: OfflineConfig, ctx: Context, loaded: Loaded) -> Any:
     reward = None
     if "reward_model" in ctx.inputs:
         location = ctx.inputs["reward_model"].location
-        other: Any = load_tokenizer(location, pad_token=cfg.pad_token)
-        if other.get_vocab() != loaded.tokenizer.get_vocab():
-            raise ModelError(
-                "policy and reward model have different tokenizers, so token ids of one mean nothing to the other",
-                where=f"{ctx.work.stage}.reward_model",
-                fix="train the reward model from a model with the policy's tokenizer",
-            )
+        check_reward_tokenizer(loaded.tokenizer, location, cfg.pad_token, f"{ctx.work.stage}.reward_model")
         model = load_reward(location).to(device()).requires_grad_(False)
         mean, std = score_stats(model.inner.config)
         reward = LearnedReward(model, pad_id=loaded.pad_id, mean=mean, std=std)

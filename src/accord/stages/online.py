@@ -15,9 +15,8 @@ from accord import rng
 from accord.batch import Batch, Forward
 from accord.config import load_object
 from accord.engines.base import Sampling
-from accord.errors import ConfigError, ModelError
+from accord.errors import ConfigError
 from accord.models.build import zero_head
-from accord.models.checkpoint import load_tokenizer
 from accord.models.policy import ActorCritic
 from accord.pipeline import Context
 from accord.rewards.base import RewardFn
@@ -28,7 +27,7 @@ from accord.stages.arrangements import Arrangement, arrange
 from accord.stages.cards import model_card
 from accord.stages.configs.online import OnPolicyConfig, PPOConfig
 from accord.stages.datasets import check_usable, load
-from accord.stages.policies import Loaded, load_policy, with_room
+from accord.stages.policies import Loaded, check_reward_tokenizer, load_policy, with_room
 from accord.stages.probe import make_probe
 from accord.stages.training import device, train
 from accord.train.algorithms import ALGORITHMS, Algorithm
@@ -185,13 +184,7 @@ def _arranged(cfg: OnPolicyConfig, ctx: Context, loaded: Loaded) -> Arrangement 
     if cfg.reward_model is None:
         return None
     location = ctx.inputs["reward_model"].location
-    other: Any = load_tokenizer(location, pad_token=cfg.pad_token)
-    if other.get_vocab() != loaded.tokenizer.get_vocab():
-        raise ModelError(
-            "policy and reward model have different tokenizers, so token ids of one mean nothing to the other",
-            where=f"{ctx.work.stage}.reward_model",
-            fix="train the reward model from a model with the policy's tokenizer",
-        )
+    check_reward_tokenizer(loaded.tokenizer, location, cfg.pad_token, f"{ctx.work.stage}.reward_model")
     critic = isinstance(cfg, PPOConfig) and cfg.critic == "separate"
     return arrange(cfg, loaded, location, temperature=cfg.temperature, critic=critic)
 

@@ -122,6 +122,27 @@ def with_room(
     return kept
 
 
+def check_reward_tokenizer(tokenizer: Any, location: str, pad_token: str | None, where: str) -> None:
+    """Refuse a reward model whose tokenizer has another vocabulary than the policy's.
+
+    Args:
+        tokenizer: of the policy.
+        location: of the reward model.
+        pad_token: as the stage has it.
+        where: config field, for the message.
+
+    Raises:
+        ModelError: token ids of one mean nothing to the other.
+    """
+    other: Any = load_tokenizer(location, pad_token=pad_token)
+    if other.get_vocab() != tokenizer.get_vocab():
+        raise ModelError(
+            "policy and reward model have different tokenizers, so token ids of one mean nothing to the other",
+            where=where,
+            fix="train the reward model from a model with the policy's tokenizer",
+        )
+
+
 def load_pair(
     location: str, dtype: torch.dtype, pad_token: str | None = None, *, load_in_4bit: bool = False
 ) -> tuple[Any, Any]:

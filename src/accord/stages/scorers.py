@@ -8,8 +8,7 @@ from typing import Any
 
 from accord import lab
 from accord.config import load_object
-from accord.errors import ConfigError, ModelError
-from accord.models.checkpoint import load_tokenizer
+from accord.errors import ConfigError
 from accord.pipeline import LAB, Context
 from accord.rewards.base import RewardFn
 from accord.rewards.combine import weighted_sum
@@ -17,6 +16,7 @@ from accord.rewards.learned import LearnedReward
 from accord.rewards.load import load_reward_fn
 from accord.rewards.rules import CallableReward
 from accord.stages.configs.selection import Scored
+from accord.stages.policies import check_reward_tokenizer
 from accord.stages.training import device
 from accord.types import Prompt, Rollout, Score
 
@@ -86,13 +86,7 @@ def _gold(ctx: Context, prompts: Sequence[Prompt]) -> RewardFn:
 
 def _learned(cfg: Scored, ctx: Context, tokenizer: Any) -> RewardFn:
     location = ctx.inputs["reward_model"].location
-    other: Any = load_tokenizer(location, pad_token=tokenizer.pad_token)
-    if other.get_vocab() != tokenizer.get_vocab():
-        raise ModelError(
-            "policy and reward model have different tokenizers, so token ids of one mean nothing to the other",
-            where=f"{ctx.work.stage}.reward_model",
-            fix="train the reward model from a model with the policy's tokenizer",
-        )
+    check_reward_tokenizer(tokenizer, location, tokenizer.pad_token, f"{ctx.work.stage}.reward_model")
     return load_reward_fn(
         location,
         combine=cfg.reward_combine,
