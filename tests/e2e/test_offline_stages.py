@@ -265,3 +265,6 @@ def test_reference_log_probs_are_computed_once_for_all_losses(place: Path, monke
     assert sum(forwards) == rows
     train(place, "dpo", eval_fraction=0.5, **options)
     assert sum(forwards) == rows + 32, "the examples come in another order, so it is another file"
+    other = train(place, "dpo", max_steps=1, loss_type="sft", learning_rate=0.1).made["dpo"].dir / "model"
+    train(place, "dpo", model_name_or_path=str(other), **options)
+    assert sum(forwards) == rows + 64, "another model has other log-probs"

@@ -11,6 +11,7 @@ import pytest
 
 from accord.cli import load
 from accord.errors import AccordError
+from accord.models import trunk
 from accord.stages import STAGES
 from accord.stages.configs import OnPolicyConfig
 from tiny_lab import CONFIG, Ran, rows, run, write_config
@@ -140,3 +141,14 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path, overrid
     )
     with pytest.raises(AccordError, match=WRONG[overrides]):
         load(write_config(tmp_path, text), overrides.split())
+
+
+def test_share_prompts_holds_for_the_reward_model_too(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = ran.made["rloo"].dir.parents[1]
+    joined: list[int] = []
+    right = trunk.join
+    monkeypatch.setattr(trunk, "join", lambda *a: joined.append(1) or right(*a))
+    for on, seed in (("true", 7), ("false", 8)):
+        joined.clear()
+        run(runs.parent / "tiny.yaml", runs, f"rloo.share_prompts={on}", f"rloo.learning_rate=1e-{seed}", only="rloo")
+        assert bool(joined) == (on == "true")

@@ -163,6 +163,18 @@ def test_what_makes_a_phase_smaller(config_file: Path, monkeypatch: pytest.Monke
     assert four.phases["load"] < 0.5 * found(config_file, "sft", "sft.use_peft=true").phases["load"]
 
 
+def test_the_engine_copies_weights_for_its_fast_step(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for gpu in (False, True):
+        monkeypatch.setattr(forecast, "has_gpu", lambda gpu=gpu: gpu)
+        fast, plain = (found(config_file, "ppo", f"ppo.fast_decode={on}").phases for on in ("true", "false"))
+        joined = 2 * (64 * (64 + 2 * 32) + 2 * 64 * 128)  # two blocks: q, k and v, both halves of the MLP
+        copies = 4 * (joined if gpu else joined + 2 * (64 * 64 + 128 * 64) + 300 * 64)
+        assert {name: fast[name] - plain[name] for name in fast if fast[name] != plain[name]} == {
+            "load": copies,
+            "rollout": copies,
+        }
+
+
 def test_contradicting_arrangements_are_errors() -> None:
     for bad, reason in (
         ({"arrangement": "shared_base"}, "needs use_peft"),
