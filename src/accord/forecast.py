@@ -272,7 +272,7 @@ def _on_policy(section: str, cfg: OnPolicyConfig, policy: _Policy, config: RunCo
     ]
     resident = present + 3 * trained
     copies = sizes.decoding_bytes(size, gpu=has_gpu()) if cfg.fast_decode and policy.lora is None else 0
-    drawn = _drawn(sizes, size, cfg.max_batch, rollouts, prompt, cfg.max_completion_length)
+    drawn = _drawn(sizes, size, (cfg.max_batch, rollouts, cfg.num_generations), prompt, cfg.max_completion_length)
     phases = {
         "load": weights + copies,  # an engine tries itself when it is made
         "rollout": resident + copies + drawn,
@@ -306,8 +306,7 @@ def _offline(section: str, cfg: OfflineConfig, policy: _Policy, config: RunConfi
     drawn = _drawn(
         sizes,
         size,
-        _PROBE_ROWS,
-        cfg.eval_num_prompts,
+        (_PROBE_ROWS, cfg.eval_num_prompts, 1),
         max(1, cfg.max_length - cfg.max_completion_length),
         cfg.max_completion_length,
     )
@@ -333,30 +332,38 @@ def _sampled(section: str, cfg: SampleConfig | EvaluateConfig, config: RunConfig
     rows = cfg.max_batch
     if cfg.num_prompts > 0:
         rows = min(rows, cfg.num_prompts * getattr(cfg, "num_generations", 1))
-    drawn = [_drawn(s, 4, rows, rows, _ASSUMED_PROMPT, cfg.max_completion_length) for s in known]
+    group = getattr(cfg, "num_generations", 1)
+    drawn = [_drawn(s, 4, (rows, rows, group), _ASSUMED_PROMPT, cfg.max_completion_length) for s in known]
     weights += largest.decoding_bytes(4, gpu=has_gpu()) if cfg.fast_decode else 0
     return Memory(section, largest.parameters, weights, 0, {"load": weights, "rollout": weights + max(drawn)})
 
 
-def _drawn(sizes: Sizes, size: int, slots: int, rows: int, prompt: int, reply: int) -> int:
+def _drawn(sizes: Sizes, size: int, rows: tuple[int, int, int], prompt: int, reply: int) -> int:
     """Cache of the rows in flight, one layer of it copied for attention, and the logits of a step.
+
+    Keys and values of a prompt are kept once for all its samples, as the decoder of Llama-shaped models does; others
+    keep them for every row.
 
     Args:
         sizes: of the model.
         size: bytes a number.
-        slots: most rows at once.
-        rows: sequences to draw in all; when they wait for each other a row needs twice the columns of a reply.
+        rows: most rows at once; sequences to draw in all; samples of a prompt. Rows that wait for each other need twice
+            the columns of a reply.
         prompt: tokens of the longest prompt.
         reply: tokens of the longest reply.
     """
-    at_once = min(slots, rows)
-    columns = min(prompt + reply * (2 if rows > slots else 1), 2 * sizes.positions)
-    cache = sizes.cache_bytes(at_once, columns, size)
-    entering = _fitting(_PREFILL_TOKENS, prompt, at_once)
+    slots, total, group = rows
+    at_once = min(slots, total)
+    own = reply * (2 if total > slots else 1)
+    prompts = min(at_once, ceil(total / group))
+    cache = sizes.cache_bytes(prompts, min(prompt, sizes.positions), size) + sizes.cache_bytes(
+        at_once, min(own, 2 * sizes.positions), size
+    )
+    entering = _fitting(_PREFILL_TOKENS, prompt, prompts)
     prefill = sizes.cache_bytes(1, entering, size) + max(
         sizes.forward_bytes(entering, size), sizes.cache_bytes(1, entering, size)
     )
-    return max(cache + cache // sizes.blocks + at_once * sizes.vocab * 4 * 4, prefill)
+    return max(cache + cache // sizes.blocks + at_once * sizes.vocab * 4 * 4, cache + prefill)
 
 
 def _fitting(budget: int, length: int, rows: int) -> int:

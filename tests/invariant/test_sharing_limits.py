@@ -15,7 +15,7 @@ from accord.batch import Batch
 from accord.models import trunk
 from accord.models.build import copy_frozen
 from accord.models.policy import CausalModel
-from accord.models.sharing import Joined, join
+from accord.models.sharing import Joined, Unit, join
 from accord.models.trunk import share_prompts
 
 __all__ = ["joins"]
@@ -67,7 +67,8 @@ def test_a_model_without_position_ids_encodes_rows_apart(monkeypatch: pytest.Mon
 def everything_before(rows: Batch, shared_B: torch.Tensor) -> Joined:
     """A mask that lets the rows of a group see those before them."""
     joined = join(rows, shared_B)
-    return replace(joined, visible_ULL=torch.ones_like(joined.visible_ULL).tril())
+    units = tuple(Unit(unit.shared, (sum(unit.own),)) for unit in joined.units)
+    return replace(joined, row_UL=torch.zeros_like(joined.row_UL), units=units)
 
 
 def not_restarted(rows: Batch, shared_B: torch.Tensor) -> Joined:

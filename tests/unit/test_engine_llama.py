@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from accord.engines.base import Sampling
-from accord.engines.cache import CachedDecoder
+from accord.engines.cache import CachedDecoder, Decoder
+from accord.engines.grouped import GroupedDecoder
 from accord.engines.llama import LlamaStep, obstacle
 
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
@@ -80,8 +81,18 @@ def build(case: str, dtype: torch.dtype) -> PreTrainedModel:
 @torch.no_grad()
 def logits(model: PreTrainedModel, *, fast: bool) -> torch.Tensor:
     """Rows of different lengths and ages through steps, dropped rows and latecomers."""
-    step = LlamaStep(model) if fast else None
-    decoder = CachedDecoder(model, slots=7, columns=60, new_tokens=14, pad_id=PAD, llama=step)
+    decoder: Decoder = CachedDecoder(model, slots=7, columns=60, new_tokens=14, pad_id=PAD)
+    if fast:
+        decoder = GroupedDecoder(
+            model,
+            LlamaStep(model, 7),
+            prompts=7,
+            longest=17,
+            slots=7,
+            own_columns=20,
+            new_tokens=14,
+            pad_id=PAD,
+        )
     early = decoder.prefill([list(range(3, 20)), [7, 8], list(range(30, 39))])
     decoder.admit(early, torch.tensor([0, 0, 1, 2, 2]))
     seen = []
@@ -184,8 +195,8 @@ def test_hooks_that_would_not_be_called_switch_it_off_and_others_do_not(monkeypa
 def test_a_step_that_changes_the_logits_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     original = LlamaStep.__init__
 
-    def wrong(self: LlamaStep, model: torch.nn.Module) -> None:
-        original(self, model)
+    def wrong(self: LlamaStep, model: torch.nn.Module, rows: int) -> None:
+        original(self, model, rows)
         self._scaling *= 1.5
 
     monkeypatch.setattr(LlamaStep, "__init__", wrong)

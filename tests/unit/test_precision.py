@@ -25,7 +25,7 @@ from accord.artifacts import Workspace
 from accord.batch import Batch
 from accord.config import RunSettings
 from accord.errors import ConfigError
-from accord.models import precision, trunk
+from accord.models import trunk
 from accord.models.build import copy_frozen, critic_from_causal, no_dropout, reward_from_causal, seeded
 from accord.models.policy import ActorCritic, CausalModel
 from accord.models.precision import mixed_precision
@@ -156,13 +156,13 @@ def test_copies_do_the_same() -> None:
 def test_attention_is_in_float32_on_a_processor(grad: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without gradients too: the reference and the policy it is a copy of must say the same."""
     seen: list[set[torch.dtype]] = []
-    inner = precision.sdpa_attention_forward
+    inner = attention.sdpa_attention_forward
 
     def spy(module: nn.Module, *qkv: Any, **options: Any) -> Any:
         seen.append({x.dtype for x in qkv[:3]} | {torch.is_autocast_enabled("cpu")})
         return inner(module, *qkv, **options)
 
-    monkeypatch.setattr(precision, "sdpa_attention_forward", spy)
+    monkeypatch.setattr(attention, "sdpa_attention_forward", spy)
     with torch.set_grad_enabled(grad):
         in_bfloat16(causal(layers=2))(BATCH.replace(group_B=None))
     assert seen == [{torch.float32, False}] * 2

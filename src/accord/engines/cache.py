@@ -1,7 +1,7 @@
 """The state of sequences in flight: how the next logits are computed and where keys and values are kept.
 
-`CachedDecoder` drives any Hugging Face causal LM whose layers keep ordinary keys and values; `LlamaStep` may
-take its steps where the model allows it. The cache is allocated once, [slots, heads, columns, head_dim] per
+`CachedDecoder` drives any Hugging Face causal LM whose layers keep ordinary keys and values; Llama-shaped models have
+a decoder of their own (`accord.engines.grouped`). The cache is allocated once, [slots, heads, columns, head_dim] per
 layer. Rows are right-aligned: all of them write the same column at a step, so a step copies nothing but the new
 keys, and a mask hides what lies left of a row's first token. Positions are the rows' own, so moving a row to
 other columns changes nothing.
@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from accord.engines.llama import LlamaStep
 from accord.errors import EngineError
 
 
@@ -83,6 +82,46 @@ def accepted_arguments(model: Any) -> frozenset[str]:
     return frozenset(inspect.signature(inner.forward).parameters)
 
 
+def prefill(model: nn.Module, prompts: Sequence[Sequence[int]], *, pad_id: int, accepts: frozenset[str]) -> Prefilled:
+    """Run left-padded prompts through the model once.
+
+    Args:
+        model: Hugging Face causal LM in eval mode.
+        prompts: token ids, none empty.
+        pad_id: any valid id.
+        accepts: `accepted_arguments(model)`.
+
+    Raises:
+        EngineError: the model fills no cache.
+    """
+    longest = max(len(ids) for ids in prompts)
+    device = next(model.parameters()).device
+    ids_PT = torch.tensor([[pad_id] * (longest - len(ids)) + list(ids) for ids in prompts], device=device)
+    length_P = torch.tensor([len(ids) for ids in prompts], device=device)
+    mask_PT = (torch.arange(longest, device=device) >= longest - length_P[:, None]).long()
+    position_PT = (mask_PT.cumsum(-1) - 1).clamp_(min=0)
+    cache = DynamicCache()
+    logits_PV = _last_logits(model, accepts, ids_PT, mask_PT, position_PT, cache)
+    pairs = [(layer.keys, layer.values) for layer in cache.layers]  # pyright: ignore
+    if not pairs or any(keys is None for keys, _ in pairs):
+        raise EngineError("the model does not fill a key-value cache in every layer")
+    keys, values = zip(*pairs, strict=True)
+    return Prefilled(tuple(tuple(ids) for ids in prompts), logits_PV, keys, values)
+
+
+def _last_logits(
+    model: nn.Module, accepts: frozenset[str], ids_BT: Tensor, mask_BC: Tensor, position_BT: Tensor, cache: Cache | None
+) -> Tensor:
+    """Logits after the last token of every row."""
+    extra: dict[str, Any] = {}
+    if "position_ids" in accepts:
+        extra["position_ids"] = position_BT
+    if "logits_to_keep" in accepts:
+        extra["logits_to_keep"] = 1
+    out = model(input_ids=ids_BT, attention_mask=mask_BC, past_key_values=cache, use_cache=True, **extra)
+    return out.logits[:, -1]
+
+
 class CachedDecoder:
     """Rows over one preallocated key-value cache.
 
@@ -92,7 +131,6 @@ class CachedDecoder:
         columns: most tokens of one row, plus the room rows of different age need beside each other.
         new_tokens: most tokens a row receives after its prompt.
         pad_id: any valid id; stands where no token is.
-        llama: runs the steps in place of the model's own forward; prompts always go through the latter.
     """
 
     def __init__(
@@ -103,10 +141,8 @@ class CachedDecoder:
         columns: int,
         new_tokens: int,
         pad_id: int,
-        llama: LlamaStep | None = None,
     ) -> None:
         self.rows = 0
-        self._llama = llama
         self._model = model
         self._accepts = accepted_arguments(model)
         self._slots, self._columns, self._new_tokens, self._pad_id = slots, columns, new_tokens, pad_id
@@ -120,19 +156,7 @@ class CachedDecoder:
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Prefilled:
         """Run left-padded prompts through the model once."""
-        longest = max(len(ids) for ids in prompts)
-        device = self._length_S.device
-        ids_PT = torch.tensor([[self._pad_id] * (longest - len(ids)) + list(ids) for ids in prompts], device=device)
-        length_P = torch.tensor([len(ids) for ids in prompts], device=device)
-        mask_PT = (torch.arange(longest, device=device) >= longest - length_P[:, None]).long()
-        position_PT = (mask_PT.cumsum(-1) - 1).clamp_(min=0)
-        cache = DynamicCache()
-        logits_PV = self._forward(ids_PT, mask_PT, position_PT, cache)
-        pairs = [(layer.keys, layer.values) for layer in cache.layers]  # pyright: ignore
-        if not pairs or any(keys is None for keys, _ in pairs):
-            raise EngineError("the model does not fill a key-value cache in every layer")
-        keys, values = zip(*pairs, strict=True)
-        return Prefilled(tuple(tuple(ids) for ids in prompts), logits_PV, keys, values)
+        return prefill(self._model, prompts, pad_id=self._pad_id, accepts=self._accepts)
 
     def admit(self, prefilled: Prefilled, source: Tensor) -> None:
         """Copy prefilled prompts into the next free rows."""
@@ -159,12 +183,9 @@ class CachedDecoder:
         """Run one token per row; all rows write the same column."""
         columns = slice(self._first, self._column + 1)
         position_B1, mask_BC = self._length_S[: self.rows, None], self._mask_SC[: self.rows, columns]
-        if self._llama is not None:
-            logits_BV = self._llama(token_B, position_B1, mask_BC, [layer.buffers for layer in self._layers], columns)
-        else:
-            for layer in self._layers:
-                layer.rows, layer.columns = self.rows, columns
-            logits_BV = self._forward(token_B[:, None], mask_BC, position_B1, self._cache)
+        for layer in self._layers:
+            layer.rows, layer.columns = self.rows, columns
+        logits_BV = _last_logits(self._model, self._accepts, token_B[:, None], mask_BC, position_B1, self._cache)
         self._column += 1
         # A finished row stays where it is, inside the model's positions.
         self._length_S[: self.rows] += live_B
@@ -205,16 +226,6 @@ class CachedDecoder:
 
     def _find_first(self) -> None:
         self._first = self._column - int(self._length_S[: self.rows].max()) if self.rows else 0
-
-    def _forward(self, ids_BT: Tensor, mask_BC: Tensor, position_BT: Tensor, cache: Cache | None) -> Tensor:
-        """Return the logits after the last token of every row."""
-        extra: dict[str, Any] = {}
-        if "position_ids" in self._accepts:
-            extra["position_ids"] = position_BT
-        if "logits_to_keep" in self._accepts:
-            extra["logits_to_keep"] = 1
-        out = self._model(input_ids=ids_BT, attention_mask=mask_BC, past_key_values=cache, use_cache=True, **extra)
-        return out.logits[:, -1]
 
 
 class RecomputeDecoder:

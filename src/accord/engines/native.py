@@ -1,7 +1,7 @@
 """Generation in the learner's own process, with the learner's own weights, for any Hugging Face causal LM.
 
-Any architecture is driven through its own forward; Llama-shaped ones take their steps through `LlamaStep`, which can
-be switched off. `benchmarks/decode.py` measures both beside `model.generate`, continuous batching and a bare loop.
+Any architecture is driven through its own forward; Llama-shaped ones are decoded by `GroupedDecoder` and `LlamaStep`,
+which can be switched off. `benchmarks/decode.py` measures both beside `model.generate`, continuous batching and a bare loop.
 """
 
 from __future__ import annotations
@@ -9,20 +9,41 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from accord.engines.base import Caps, Sampling, check_request
 from accord.engines.cache import CachedDecoder, Decoder, RecomputeDecoder, caches_keys_and_values
+from accord.engines.grouped import GroupedDecoder
 from accord.engines.llama import LlamaStep, obstacle
 from accord.engines.schedule import Schedule
 from accord.engines.stops import Decode
 from accord.errors import EngineError
+from accord.models.precision import runs_in_bfloat16
 from accord.rng import derive
 from accord.types import Completion
 
 _PROBE_LENGTH = 8
+
+
+@dataclass(frozen=True)
+class _Room:
+    """What the rows of one call need."""
+
+    slots: int
+    """Most rows at once."""
+    prompts: int
+    """Most different prompts at once."""
+    longest: int
+    """Tokens of the longest prompt."""
+    new_tokens: int
+    refilled: bool
+    """Whether rows join later."""
+
+
+_PROBE_ROOM = _Room(slots=3, prompts=2, longest=6, new_tokens=4, refilled=True)
 
 
 class NativeEngine:
@@ -112,12 +133,16 @@ class NativeEngine:
             seeds = [derive(sampling.seed, "prompt", index) for index in range(len(prompts))]
         total = len(prompts) * sampling.n
         slots = min(self._max_batch, total)
-        # Rows that join later stand beside older ones, which need their whole length to the left and to the
-        # right.
-        columns = max(len(ids) for ids in prompts) + sampling.max_new_tokens * (2 if total > slots else 1)
+        room = _Room(
+            slots=slots,
+            prompts=min(slots, len({tuple(ids) for ids in prompts})),
+            longest=max(len(ids) for ids in prompts),
+            new_tokens=sampling.max_new_tokens,
+            refilled=total > slots,
+        )
         with _inference(self.model), torch.no_grad():
             return Schedule(
-                self._decoder(slots, columns, sampling.max_new_tokens),
+                self._decoder(room),
                 prompts,
                 sampling,
                 seeds=seeds,
@@ -150,23 +175,41 @@ class NativeEngine:
         """Refuse further work; the model belongs to the learner and stays."""
         self._closed = True
 
-    def _decoder(self, slots: int, columns: int, new_tokens: int) -> Decoder:
+    def _decoder(self, room: _Room) -> Decoder:
         if not self.cached:
             return RecomputeDecoder(self.model, pad_id=self._pad_id)
+        # Rows that join later stand beside older ones, which need their whole length to the left and to the right.
+        own = room.new_tokens * (2 if room.refilled else 1)
+        if not self.fast or obstacle(self.model) is not None:
+            return CachedDecoder(
+                self.model,
+                slots=room.slots,
+                columns=room.longest + own,
+                new_tokens=room.new_tokens,
+                pad_id=self._pad_id,
+            )
         # Built for every call: the learner changes its weights in place, between calls.
-        llama = LlamaStep(self.model) if self.fast and obstacle(self.model) is None else None
-        return CachedDecoder(
-            self.model, slots=slots, columns=columns, new_tokens=new_tokens, pad_id=self._pad_id, llama=llama
+        return GroupedDecoder(
+            self.model,
+            LlamaStep(self.model, room.slots),
+            prompts=room.prompts,
+            longest=room.longest,
+            slots=room.slots,
+            own_columns=own,
+            new_tokens=room.new_tokens,
+            pad_id=self._pad_id,
         )
 
     def _check_decoders(self) -> None:
         """Switch off what changes the logits by padding, expanding, stepping or moving rows."""
         with _inference(self.model), torch.no_grad():
             plain = _probe(RecomputeDecoder(self.model, pad_id=self._pad_id), self._vocab_size)
-            tolerance = {torch.float64: 1e-8, torch.float32: 1e-4}.get(plain.dtype, 5e-2)
+            rounded = {torch.float64: 1e-8, torch.float32: 1e-4}.get(plain.dtype, 5e-2)
+            # A trunk in bfloat16 steps in bfloat16; the plain forward is in float32.
+            tolerance = 5e-2 if runs_in_bfloat16(self.model) else rounded
 
             def differs() -> bool:
-                probed = _probe(self._decoder(slots=3, columns=16, new_tokens=4), self._vocab_size)
+                probed = _probe(self._decoder(_PROBE_ROOM), self._vocab_size)
                 error = (plain - probed).abs().max() / plain.abs().max()
                 return float(error) > tolerance  # False for NaN weights: generating reports them
 

@@ -13,6 +13,7 @@ Legend: B rows, T positions, U rows after joining, L their positions, D hidden s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -24,16 +25,33 @@ _SHARED, _PADDING = -1, -2
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What one joined row holds, in order: shared tokens, then what is each row's own."""
+
+    shared: int
+    own: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Joined:
     """Rows of a batch, those of a group joined behind what they share."""
 
     ids_UL: Tensor
     position_UL: Tensor
     """Position of each token within its own sequence, from 0."""
-    visible_ULL: Tensor
-    """True where the first token (query) sees the second (key)."""
+    row_UL: Tensor
+    """Row each token belongs to; `_SHARED` and `_PADDING` are none."""
     place_BT: Tensor
     """Where the token of a row is, in the flattened [U * L]; padding is at the row's first token."""
+    units: tuple[Unit, ...]
+
+    @cached_property
+    def visible_ULL(self) -> Tensor:  # noqa: N802
+        """True where the first token (query) sees the second (key)."""
+        row_ULL = self.row_UL[:, None, :]
+        earlier_ULL = self.position_UL[:, None, :] <= self.position_UL[:, :, None]
+        # Padding sees padding: a query that sees nothing is NaN in some kernels.
+        return earlier_ULL & ((row_ULL == self.row_UL[:, :, None]) | (row_ULL == _SHARED))
 
     def apart(self, hidden_ULD: Tensor) -> Tensor:
         """Hidden states of the rows as they were, [B, T, D]."""
@@ -73,8 +91,14 @@ def join(batch: Batch, shared_B: Tensor) -> Joined:
     for name, value_BT in values.items():
         flat[name][at] = value_BT[real_BT]
     position_UL, row_UL = flat["position"].view(shape), flat["row"].view(shape)
-    earlier_ULL = position_UL[:, None, :] <= position_UL[:, :, None]
-    row_ULL = row_UL[:, None, :]
-    visible_ULL = earlier_ULL & ((row_ULL == row_UL[:, :, None]) | (row_ULL == _SHARED))
-    # Padding sees padding: a query that sees nothing is NaN in some kernels.
-    return Joined(flat["ids"].view(shape), position_UL, visible_ULL, place_BT)
+    return Joined(flat["ids"].view(shape), position_UL, row_UL, place_BT, _units(unit_B, shared_B, own_B))
+
+
+def _units(unit_B: Tensor, shared_B: Tensor, own_B: Tensor) -> tuple[Unit, ...]:
+    found: list[Unit] = []
+    for unit, shared, own in torch.stack((unit_B, shared_B, own_B), 1).tolist():
+        if unit == len(found):
+            found.append(Unit(shared, (own,)))
+        else:
+            found[-1] = Unit(shared, (*found[-1].own, own))
+    return tuple(found)

@@ -16,11 +16,16 @@ from transformers import PreTrainedModel
 
 from accord.batch import Batch, collate
 from accord.errors import ModelError
+from accord.models.attention import KERNEL, mask_of, use_attention
 from accord.models.precision import trunk_precision
 from accord.models.sharing import Joined, join
 
 _SWITCH = "accord_shares_prompts"
 """Attribute of a transformers model: may it join rows; None or absent = it has not been tried."""
+_MASKS = "accord_masks_joined_rows"
+"""Attribute of a transformers model: joined rows need a mask of all their tokens, `accord.models.attention` won't do."""
+_PADDING = "accord_masks_padding"
+"""Attribute of a transformers model: must padding be masked although it lies right of everything; absent = not tried."""
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 
 
@@ -32,6 +37,8 @@ def hidden_states(backbone: nn.Module, batch: Batch) -> Tensor:
     lies right of everything and is a block of its own, so no mask has to hide it.
 
     Groups are joined behind the prompt they share (`accord.models.sharing`) where the model can and it saves work.
+    Rows apart go in without a mask where the model is causal, which is tried once: no token sees the padding to its
+    right, and attention kernels that need no mask leave out half of the work.
 
     Args:
         backbone: a transformers model without its output head.
@@ -59,6 +66,12 @@ def _states(backbone: nn.Module, batch: Batch) -> Tensor:
     joined = _joined(backbone, batch) if takes_positions else None
     if joined is not None:
         return joined.apart(_run(backbone, joined))
+    if takes_positions and not _masks_padding(backbone, batch.ids_BT.device):
+        return backbone(input_ids=batch.ids_BT, use_cache=False).last_hidden_state
+    return _masked(backbone, batch, takes_positions)
+
+
+def _masked(backbone: nn.Module, batch: Batch, takes_positions: bool) -> Tensor:
     mask_BT = batch.token_mask_BT.long()
     extra = {"position_ids": (mask_BT.cumsum(-1) - 1).clamp(min=0)} if takes_positions else {}
     out = backbone(input_ids=batch.ids_BT, attention_mask=mask_BT, use_cache=False, **extra)
@@ -109,7 +122,9 @@ def _joined(backbone: nn.Module, batch: Batch) -> Joined | None:
 
 
 def _run(backbone: nn.Module, joined: Joined) -> Tensor:
-    mask = _mask(backbone, joined.visible_ULL)
+    in_parts = _config(backbone)._attn_implementation == KERNEL and joined.ids_UL.device.type == "cpu"
+    in_parts = in_parts and not getattr(backbone, _MASKS, False)
+    mask = mask_of(joined) if in_parts else _mask(backbone, joined.visible_ULL)
     out = backbone(input_ids=joined.ids_UL, attention_mask=mask, position_ids=joined.position_UL, use_cache=False)
     return out.last_hidden_state
 
@@ -120,28 +135,56 @@ def _can_share(backbone: nn.Module) -> bool:
 
     False, with a warning, when the model refuses the mask or its hidden states differ.
     """
-    device = next(backbone.parameters()).device
+    apart = _probe(backbone)
+    wanted = _states(backbone, apart)[apart.token_mask_BT]
+    use_attention(backbone, apart.ids_BT.device)
+    reason = None
+    for masks in (False, True):
+        setattr(backbone, _MASKS, masks)
+        try:
+            shared_B = apart.shared_prefix_B()
+            assert shared_B is not None
+            joined = join(apart, shared_B)
+            found = joined.apart(_run(backbone, joined))[apart.token_mask_BT]
+        except (RuntimeError, TypeError, ValueError) as refusal:
+            reason = f"it refuses the mask ({str(refusal).splitlines()[0][:120]})"
+            continue
+        if (error := _difference(found, wanted)) is None:
+            return True
+        reason = f"its hidden states differ by {error:.1g}"
+    warnings.warn(f"{type(backbone).__name__} cannot share prompts: {reason}; rows are encoded apart", stacklevel=2)
+    return False
+
+
+@torch.no_grad()
+def _masks_padding(backbone: nn.Module, device: torch.device) -> bool:
+    """Whether padding must be masked: a model that looks to the right says something else without the mask."""
+    found = getattr(backbone, _PADDING, None)
+    if found is None:
+        use_attention(backbone, device)
+        with torch.autocast(device.type, enabled=False):
+            rows = _probe(backbone)
+            wanted = _masked(backbone, rows, takes_positions=True)[rows.token_mask_BT]
+            plain = backbone(input_ids=rows.ids_BT, use_cache=False).last_hidden_state[rows.token_mask_BT]
+        found = _difference(plain, wanted) is not None
+        setattr(backbone, _PADDING, found)
+    return found
+
+
+def _probe(backbone: nn.Module) -> Batch:
+    """Rows of different lengths, three of them with a common beginning."""
     vocab = int(_config(backbone).vocab_size)
     prompt = [(7 * i + 1) % vocab for i in range(6)]
     rows = [[*prompt, *((5 * i + 3 * k + 2) % vocab for i in range(size))] for k, size in enumerate((4, 1, 3))]
     rows.append([(3 * i + 2) % vocab for i in range(5)])
     masks = [[place > 0 for place in range(len(row))] for row in rows]
-    apart = collate(rows, masks, pad_id=0, group=[0, 0, 0, 1]).to(device)
-    wanted = _states(backbone, apart)[apart.token_mask_BT]
-    try:
-        shared_B = apart.shared_prefix_B()
-        assert shared_B is not None
-        joined = join(apart, shared_B)
-        found = joined.apart(_run(backbone, joined))[apart.token_mask_BT]
-    except (RuntimeError, TypeError, ValueError) as refusal:
-        reason = f"it refuses the mask ({str(refusal).splitlines()[0][:120]})"
-    else:
-        error = float((found - wanted).abs().max() / wanted.abs().max())
-        if not error > _TOLERANCE.get(wanted.dtype, 0.1):  # NaN weights say nothing about sharing
-            return True
-        reason = f"its hidden states differ by {error:.1g}"
-    warnings.warn(f"{type(backbone).__name__} cannot share prompts: {reason}; rows are encoded apart", stacklevel=2)
-    return False
+    return collate(rows, masks, pad_id=0, group=[0, 0, 0, 1]).to(next(backbone.parameters()).device)
+
+
+def _difference(found: Tensor, wanted: Tensor) -> float | None:
+    """How far hidden states are apart, or None where that is rounding; NaN weights differ in nothing."""
+    error = float((found - wanted).abs().max() / wanted.abs().max())
+    return error if error > _TOLERANCE.get(wanted.dtype, 0.1) else None
 
 
 def _mask(backbone: nn.Module, visible_ULL: Tensor) -> Tensor | BlockMask:

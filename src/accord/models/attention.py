@@ -1,0 +1,146 @@
+"""Attention on a processor: of plain rows, and of rows that share a prompt without a mask of all their tokens.
+
+A joined row (`accord.models.sharing`) needs attention in three parts: the shared tokens see each other, every reply
+sees the shared tokens, and every reply sees itself. A mask over the whole row would also compute, and throw away,
+what replies would say to each other: three quarters of the work for eight replies behind a prompt of twice their
+length. Softmax over two sets of keys is put together from the softmax over each, as in ring attention (Liu et al.
+2023, 2310.01889): with o_i the output over set i and l_i its log-sum-exp,
+
+    l = log(exp l_1 + exp l_2),    o = sum_i exp(l_i - l) o_i
+
+and the gradient of each part is that of flash attention (Dao 2023, 2307.08691, algorithm 2) given o and l of the whole.
+
+Under bfloat16 autocast attention stays in float32: the backward pass of torch's bfloat16 kernel takes two to five
+times as long (docs/results/speed.md). That holds without gradients too, or the reference and the old policy would say
+something else than the policy they are copies of.
+
+Legend: U joined rows, H heads, L their positions, D head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from accord.models.sharing import Joined
+
+KERNEL = "accord_sdpa"
+"""Name of this kernel among transformers' attention implementations."""
+_FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+_JOINED = "accord_joined"
+"""Attribute of the tensor that stands for the mask: the rows it would be the mask of."""
+
+
+def use_attention(model: PreTrainedModel, device: torch.device) -> None:
+    """Let a model that runs on a processor with torch's attention use this kernel instead; others are left alone."""
+    if device.type == "cpu" and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(KERNEL)
+
+
+def mask_of(joined: Joined) -> Tensor:
+    """A stand-in for the mask of joined rows, which transformers hands through to this kernel as it is."""
+    stand_in = joined.ids_UL.new_zeros(1, 1, 1, 1, dtype=torch.bool)
+    setattr(stand_in, _JOINED, joined)
+    return stand_in
+
+
+class _Part(NamedTuple):
+    """Queries and the keys they see."""
+
+    row: int
+    queries: slice
+    keys: slice
+    causal: bool
+    """Whether a query sees only keys up to its own place; both slices are the same then."""
+
+
+def _parts(joined: Joined) -> Iterator[_Part]:
+    """What sees what: the shared tokens themselves, replies the shared tokens, each reply itself."""
+    for row, unit in enumerate(joined.units):
+        shared, end = slice(0, unit.shared), unit.shared + sum(unit.own)
+        if unit.shared:
+            yield _Part(row, shared, shared, True)
+            yield _Part(row, slice(unit.shared, end), shared, False)
+        start = unit.shared
+        for size in unit.own:
+            own = slice(start, start + size)
+            yield _Part(row, own, own, True)
+            start += size
+
+
+class _JoinedAttention(torch.autograd.Function):
+    """softmax(scale q k^T) v over what each token of joined rows sees; zero at padding."""
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, joined: Joined, scale: float | None
+    ) -> Tensor:
+        """All of shape [U, H, L, D]."""
+        out = torch.zeros_like(query)
+        total = query.new_full(query.shape[:3], -torch.inf)
+        for row, queries, keys, causal in _parts(joined):
+            q, k, v = query[row, None, :, queries], key[row, None, :, keys], value[row, None, :, keys]
+            part, size = _FLASH(q, k, v, 0.0, causal, scale=scale)
+            before = total[row, None, :, queries]
+            both = torch.logaddexp(before, size.to(before.dtype))
+            so_far = out[row, None, :, queries]
+            weight = (before - both).exp()[..., None]
+            so_far.mul_(weight).addcmul_(part, (size - both).exp()[..., None].to(part.dtype))
+            before.copy_(both)
+        ctx.save_for_backward(query, key, value, out, total)
+        ctx.joined, ctx.scale = joined, scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Gradients of query, key and value."""
+        query, key, value, out, total = ctx.saved_tensors
+        found = [torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)]
+        for row, queries, keys, causal in _parts(ctx.joined):
+            q, k, v = query[row, None, :, queries], key[row, None, :, keys], value[row, None, :, keys]
+            o, size = out[row, None, :, queries], total[row, None, :, queries]
+            gradient = grads[0][row, None, :, queries]
+            parts = _FLASH_BACKWARD(gradient, q, k, v, o, size, 0.0, causal, scale=ctx.scale)
+            for whole, part, at in zip(found, parts, (queries, keys, keys), strict=True):
+                whole[row, None, :, at] += part
+        return *found, None, None
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention of one layer; query [U, H, L, D], key and value with as many heads or fewer."""
+    in_float32 = query.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    if in_float32:
+        query, key, value = query.float(), key.float(), value.float()
+    joined: Joined | None = getattr(attention_mask, _JOINED, None)
+    with torch.autocast("cpu", enabled=False) if in_float32 else nullcontext():
+        if joined is not None and not dropout and all(v is None for v in (kwargs.get("position_bias"),)):
+            groups = query.shape[1] // key.shape[1]
+            whole = _JoinedAttention.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), joined, scaling)
+            assert isinstance(whole, Tensor)
+            return whole.transpose(1, 2).contiguous(), None
+        if joined is not None:
+            attention_mask = joined.visible_ULL[:, None]
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+
+
+AttentionInterface.register(KERNEL, _attention)
+AttentionMaskInterface.register(KERNEL, sdpa_mask)
