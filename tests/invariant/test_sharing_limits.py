@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from sharing_cases import PAIRS, PROMPTS, apart, batch, group, joins, lora, make
+from transformers import BertConfig, BertModel
 
 from accord.batch import Batch
 from accord.models import trunk
@@ -153,3 +154,33 @@ def test_weights_that_are_not_numbers_say_nothing_about_sharing(joins: list[Join
         weight.copy_(kept)
         assert (model(rows).logp_BT - apart(model)(rows).logp_BT).abs().max() < 1e-9
     assert len(joins) == 2
+
+
+def test_a_model_that_looks_to_the_right_masks_padding() -> None:
+    torch.manual_seed(0)
+    encoder = BertModel(
+        BertConfig(
+            vocab_size=64,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=24,
+            initializer_range=0.5,
+        )
+    ).eval()
+    rows = batch(*PAIRS).replace(group_B=None)
+    with torch.no_grad():
+        together = trunk.hidden_states(encoder, rows)
+        for row, length in enumerate(rows.lengths_B.tolist()):
+            alone = trunk.hidden_states(encoder, rows.select([row]))[0]
+            assert (together[row, :length] - alone).abs().max() < 1e-5
+
+
+def test_a_causal_model_needs_no_mask_for_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows = CausalModel(make()), batch(*PAIRS).replace(group_B=None)
+    with torch.no_grad():
+        model(rows)
+        monkeypatch.setattr(trunk, "_masked", refused)
+        together = model(rows).logp_BT
+        alone = model(rows.select([1])).logp_BT[0]
+    assert (together[1, : alone.numel()] - alone).abs().max() < 1e-9

@@ -250,13 +250,39 @@ MACHINERY = [
         "unit/test_engine_llama.py",
         [
             ("rotation turns the wrong way", "torch.cat((-half, half))", "torch.cat((half, -half))"),
-            ("the window is one short", "end - layer.window)", "end - layer.window + 1)"),
             ("Llama obeys a window it ignores", 'if type(inner).__name__ == "MistralForCausalLM" else', "or"),
             ("heads keep their norms to themselves", 'if hasattr(attention, "q_norm"):', "if False:"),
-            ("columns of other rows are seen", "masked_fill_(visible_BC == 0, -torch.inf)", "neg()"),
-            ("biases are left out", "bias = None if first.bias is None else", "bias = None and"),
+            ("a bfloat16 trunk steps in float32", "if runs_in_bfloat16(self._trunk) else None", "if False else None"),
             ("adapters are skipped", "if type(p) is not nn.Linear)", "if not hasattr(p, 'weight'))"),
             ("hooks are skipped", "if module._forward_hooks or", "if"),
+        ],
+    ),
+    *mutants(
+        "engines/weights.py",
+        "unit/test_engine_llama.py",
+        [("biases are left out", "self._bias_O = None if bias_O is None else", "self._bias_O = None and")],
+    ),
+    *mutants(
+        "engines/grouped.py",
+        "unit/test_engine_llama.py",
+        [
+            ("the window is one short", "self._columns.stop - window)", "self._columns.stop - window + 1)"),
+            (
+                "the window on the prompt is one long",
+                "self._place_SC[:, None] >= window",
+                "self._place_SC[:, None] > window",
+            ),
+            ("columns of earlier rows are seen", "column_W < start_B[:, None]", "column_W < 0 * start_B[:, None]"),
+            ("columns left of a prompt are seen", "column_C < start_S[:, None]", "column_C < 0 * start_S[:, None]"),
+            ("a prompt that moves leaves its keys", "buffer[new] = buffer[old]", "pass"),
+            (
+                "a row that moves leaves its keys",
+                "buffer[to, :, : self._column] = buffer[row, :, : self._column]",
+                "pass",
+            ),
+            ("samples answer for the first", "[seats.slot_B, seats.place_B]", "[seats.slot_B, seats.place_B * 0]"),
+            ("rows move left and keep their columns", "self._start = [start - first for start in self._start]", "pass"),
+            ("a prompt is stored for every admission", "            if ids in place:\n                continue\n", ""),
         ],
     ),
     *mutants(

@@ -56,12 +56,12 @@ SPEED = [
         [
             (
                 "joined tokens see what comes after them",
-                "visible_ULL = earlier_ULL & (",
-                "visible_ULL = (row_ULL != _PADDING) & (",
+                "return earlier_ULL & (",
+                "return (row_ULL != _PADDING) & (",
             ),
             (
                 "the rows of a group see each other",
-                "(row_ULL == row_UL[:, :, None]) |",
+                "(row_ULL == self.row_UL[:, :, None]) |",
                 "(row_ULL != _PADDING) |",
             ),
             ("a reply does not see its prompt", " | (row_ULL == _SHARED)", ""),
@@ -81,8 +81,21 @@ SPEED = [
         [
             ("a window shorter than the rows is forgotten", "or batch.ids_BT.shape[1] > _window(backbone)", ""),
             ("rows are joined where that is more work", "return joined if saves else None", "return joined"),
-            ("the probe believes everything", "if not error > _TOLERANCE.get(wanted.dtype, 0.1):", "if True:"),
-            ("a probe of NaN decides", "if not error > _TOLERANCE.get", "if error <= _TOLERANCE.get"),
+            (
+                "the probe believes everything",
+                "return error if error > _TOLERANCE.get(wanted.dtype, 0.1) else None",
+                "return None",
+            ),
+            (
+                "a probe of NaN decides",
+                "return error if error > _TOLERANCE.get(wanted.dtype, 0.1) else None",
+                "return None if error <= _TOLERANCE.get(wanted.dtype, 0.1) else error",
+            ),
+            (
+                "padding is never masked",
+                "found = _difference(plain, wanted) is not None",
+                "found = False",
+            ),
             (
                 "the switch is ignored",
                 "None if getattr(backbone, _SWITCH, None) is False else batch.shared_prefix_B()",
@@ -97,16 +110,52 @@ SPEED = [
         ],
     ),
     *mutants(
+        "models/attention.py",
+        _SHARING,
+        [
+            (
+                "replies do not see the prompt",
+                "            yield _Part(row, slice(unit.shared, end), shared, False)\n",
+                "",
+            ),
+            (
+                "replies see all of each other",
+                "            yield _Part(row, own, own, True)",
+                "            yield _Part(row, own, own, False)",
+            ),
+            ("sums over keys are not added", "torch.logaddexp(before, size.to(before.dtype))", "size.to(before.dtype)"),
+            (
+                "what was found before keeps its weight",
+                "weight = (before - both).exp()",
+                "weight = (before - before).exp()",
+            ),
+            ("gradients of keys land at the queries", "(queries, keys, keys)", "(queries, queries, keys)"),
+            (
+                "the last part's gradient counts alone",
+                "whole[row, None, :, at] += part",
+                "whole[row, None, :, at] = part",
+            ),
+            ("heads that share keys take turns", "query.shape[1] // key.shape[1]", "1"),
+            ("attention in bfloat16", 'on_cpu and torch.is_autocast_enabled("cpu")', "False", _PRECISION),
+            (
+                "the reference has another attention",
+                'on_cpu and torch.is_autocast_enabled("cpu")',
+                'on_cpu and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")',
+                _PRECISION,
+            ),
+            (
+                "a decoding step sees what is hidden",
+                "    if mask is not None:\n        score",
+                "    if False:\n        score",
+                "unit/test_engine_native.py",
+            ),
+        ],
+    ),
+    *mutants(
         "models/precision.py",
         _PRECISION,
         [
-            ("attention in bfloat16", 'if query.device.type != "cpu" or', "if True or"),
-            (
-                "the reference has another attention",
-                'or not torch.is_autocast_enabled("cpu"):',
-                'or not torch.is_grad_enabled() or not torch.is_autocast_enabled("cpu"):',
-            ),
-            ("nothing runs in bfloat16", "enabled=getattr(backbone, _SWITCH, False)", "enabled=False"),
+            ("nothing runs in bfloat16", "enabled=runs_in_bfloat16(backbone)", "enabled=False"),
             ("bfloat16 cannot be switched off", "setattr(part, _SWITCH, on)", "setattr(part, _SWITCH, True)"),
         ],
     ),

@@ -22,6 +22,7 @@ from accord.engines.base import Sampling
 from accord.engines.cache import CachedDecoder, Decoder
 from accord.engines.grouped import GroupedDecoder
 from accord.engines.llama import LlamaStep, obstacle
+from accord.models.precision import mixed_precision
 
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
 LLAMA3 = {
@@ -122,6 +123,30 @@ def test_bfloat16_is_as_close_as_its_rounding() -> None:
     own, fast = logits(model, fast=False).float(), logits(model, fast=True).float()
     assert fast.dtype == torch.float32
     assert float((own - fast).abs().mean() / own.abs().mean()) < 0.02
+
+
+def test_a_trunk_that_trains_in_bfloat16_steps_in_bfloat16() -> None:
+    model = build("grouped heads", torch.float32)
+    exact = logits(model, fast=True)
+    mixed_precision(model, on=True)
+    rounded = logits(model, fast=True)
+    assert rounded.dtype == torch.float32
+    error = float((rounded - exact).abs().mean() / exact.abs().mean())
+    assert 1e-4 < error < 0.02
+    assert engine(model).fast, "the probe of the engine allows for bfloat16"
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_prompts_that_come_and_go_at_different_times(n: int) -> None:
+    """More prompts than slots, samples of one prompt that do not all fit, prompts twice in the batch."""
+    model = build("grouped heads", torch.float64)
+    batch = [*prompts(9), prompts(9)[2]]
+    sampling = Sampling(24, n=n)
+    whole = engine(model, max_batch=64).generate(batch, sampling, seeds=range(10))
+    few = engine(model, max_batch=6).generate(batch, sampling, seeds=range(10))
+    slow = engine(model, max_batch=6, fast=False).generate(batch, sampling, seeds=range(10))
+    assert [c.token_ids for c in few] == [c.token_ids for c in whole] == [c.token_ids for c in slow]
+    assert len({len(c.token_ids) for c in few}) > 2, "rows must leave at different times"
 
 
 @pytest.mark.parametrize("case", ["grouped heads", "qwen2", "qwen3", "mistral with a window"])

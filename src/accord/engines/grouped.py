@@ -230,7 +230,7 @@ class _Attention:
             scaling: of the scores.
             window: tokens a query sees, its own included; None = all.
         """
-        seats, decoder = self._seating, self._decoder
+        decoder = self._decoder
         rows, heads, size = key_BKD.shape
         prompt_keys, prompt_values = decoder._prompt_cache[layer]
         keys, values = decoder._own_cache[layer]
@@ -265,7 +265,7 @@ class _Attention:
 
     def _seated(self, x_BKQN: Tensor) -> Tensor:
         """Rows as [S * K, G * Q, N]."""
-        seats, (_, heads, queries, last) = self._seating, x_BKQN.shape
+        seats, (queries, last) = self._seating, x_BKQN.shape[2:]
         member = seats.member_SG
         x = x_BKQN.unflatten(0, (-1, seats.size)) if member is None else x_BKQN[member]
         return x.transpose(1, 2).reshape(-1, seats.size * queries, last)

@@ -139,5 +139,5 @@ def _projections(layer: Any) -> list[nn.Module]:
 def _read(layer: Any, window: int | None, dtype: torch.dtype | None, rows: int) -> _Layer:
     q, k, v, out, gate, up, down = _projections(layer)
     window = getattr(layer.self_attn, "sliding_window", window)
-    products = [Product(parts, dtype, rows) for parts in ([q, k, v], [out], [gate, up], [down])]
-    return _Layer(layer, *products, window)
+    qkv, joined = Product([q, k, v], dtype, rows), Product([gate, up], dtype, rows)
+    return _Layer(layer, qkv, Product([out], dtype, rows), joined, Product([down], dtype, rows), window)

@@ -1,7 +1,8 @@
 """Generation in the learner's own process, with the learner's own weights, for any Hugging Face causal LM.
 
 Any architecture is driven through its own forward; Llama-shaped ones are decoded by `GroupedDecoder` and `LlamaStep`,
-which can be switched off. `benchmarks/decode.py` measures both beside `model.generate`, continuous batching and a bare loop.
+which can be switched off. `benchmarks/decode.py` measures both beside `model.generate`, continuous batching and a bare
+loop.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from accord.engines.llama import LlamaStep, obstacle
 from accord.engines.schedule import Schedule
 from accord.engines.stops import Decode
 from accord.errors import EngineError
+from accord.models.attention import use_attention
 from accord.models.precision import runs_in_bfloat16
 from accord.rng import derive
 from accord.types import Completion
@@ -95,6 +97,8 @@ class NativeEngine:
                     f"{name} has {token}, outside the model's vocabulary of {self._vocab_size}",
                     fix="use the tokenizer that belongs to this model, or resize the model's embeddings",
                 )
+        for part in hf_model.modules():
+            use_attention(part, next(hf_model.parameters()).device)
         self.cached = caches_keys_and_values(hf_model)
         """Whether a key-value cache is used; False means correct but slow."""
         self.fast = fast

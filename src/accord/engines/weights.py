@@ -1,7 +1,8 @@
 """Weights of a decoding step: read once, laid out for products of a few rows.
 
-On a processor oneDNN packs a matrix for its kernels ahead of time. A product of 8 to 32 rows then takes half the time of
-torch's usual one, which packs or strides anew in every call. What is packed is a copy: make it anew when weights change.
+On a processor oneDNN packs a matrix for its kernels ahead of time. A product of 8 to 32 rows then takes half the time
+of torch's usual one, which packs or strides anew in every call. What is packed is a copy: make it anew when weights
+change.
 """
 
 from __future__ import annotations

@@ -39,9 +39,12 @@ _JOINED = "accord_joined"
 """Attribute of the tensor that stands for the mask: the rows it would be the mask of."""
 
 
-def use_attention(model: PreTrainedModel, device: torch.device) -> None:
-    """Let a model that runs on a processor with torch's attention use this kernel instead; others are left alone."""
-    if device.type == "cpu" and model.config._attn_implementation == "sdpa":
+def use_attention(model: nn.Module, device: torch.device) -> None:
+    """Let a transformers model that runs on a processor with torch's attention use this kernel instead.
+
+    Others are left alone.
+    """
+    if isinstance(model, PreTrainedModel) and device.type == "cpu" and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(KERNEL)
 
 
@@ -125,21 +128,48 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention of one layer; query [U, H, L, D], key and value with as many heads or fewer."""
-    in_float32 = query.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    on_cpu = query.device.type == "cpu"
+    in_float32 = on_cpu and torch.is_autocast_enabled("cpu")
     if in_float32:
         query, key, value = query.float(), key.float(), value.float()
     joined: Joined | None = getattr(attention_mask, _JOINED, None)
+    # What changes scores by more than a mask is torch's business; it knows it or refuses.
+    usual = not dropout and kwargs.get("position_bias") is None and kwargs.get("softcap") is None
     with torch.autocast("cpu", enabled=False) if in_float32 else nullcontext():
-        if joined is not None and not dropout and all(v is None for v in (kwargs.get("position_bias"),)):
+        if usual and joined is not None:
             groups = query.shape[1] // key.shape[1]
-            whole = _JoinedAttention.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), joined, scaling)
-            assert isinstance(whole, Tensor)
+            whole: Any = _JoinedAttention.apply(
+                query, repeat_kv(key, groups), repeat_kv(value, groups), joined, scaling
+            )
             return whole.transpose(1, 2).contiguous(), None
+        if usual and on_cpu and query.shape[2] == 1 and kwargs.get("cache") is None:
+            return _of_one_token(query, key, value, attention_mask, scaling), None
         if joined is not None:
             attention_mask = joined.visible_ULL[:, None]
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
+
+
+def _of_one_token(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+    """Attention of a decoding step, [U, 1, H, D], as two products; torch's kernel is made for long queries.
+
+    Args:
+        query: [U, H, 1, D].
+        key: [U, K, C, D], H a multiple of K.
+        value: as `key`.
+        mask: True = sees, or what is added to scores; [U, 1, 1, C] or with H in place of the first 1.
+        scale: of the scores; None = 1 / sqrt(D).
+    """
+    rows, heads, _, size = query.shape
+    key_heads, columns = key.shape[1:3]
+    query = query.reshape(rows * key_heads, -1, size) * (size**-0.5 if scale is None else scale)
+    score = torch.bmm(query, key.flatten(0, 1).mT).view(rows, heads, 1, columns)
+    if mask is not None:
+        score = score.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else score + mask
+    weight = score.softmax(-1, dtype=torch.float32 if score.itemsize < 4 else None).to(value.dtype)
+    mixed = torch.bmm(weight.view(rows * key_heads, -1, columns), value.flatten(0, 1))
+    return mixed.view(rows, 1, heads, -1)
 
 
 AttentionInterface.register(KERNEL, _attention)

@@ -23,9 +23,9 @@ from accord.models.sharing import Joined, join
 _SWITCH = "accord_shares_prompts"
 """Attribute of a transformers model: may it join rows; None or absent = it has not been tried."""
 _MASKS = "accord_masks_joined_rows"
-"""Attribute of a transformers model: joined rows need a mask of all their tokens, `accord.models.attention` won't do."""
+"""Attribute of a transformers model: joined rows need a mask of all their tokens (no parts)."""
 _PADDING = "accord_masks_padding"
-"""Attribute of a transformers model: must padding be masked although it lies right of everything; absent = not tried."""
+"""Attribute of a transformers model: must padding at the right be masked; absent = not tried."""
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 
 
