@@ -66,6 +66,8 @@ class Format:
     """Whether a row looks like this format."""
     convert: Callable[[Columns], Record]
     """Makes the record; raises RowError or pydantic's ValidationError for a row that cannot be used."""
+    unpack: Callable[[Row], Sequence[Row]] = lambda row: (row,)
+    """Parts of a row that holds several judgements, each of which `convert` makes a record of; raises RowError."""
 
 
 def has(row: Row, *names: str) -> bool:
