@@ -65,25 +65,25 @@ def ours(found):
 @pytest.mark.parametrize("labels", ["AB", "ABT"])
 def test_dawid_skene_is_that_of_crowd_kit(labels):
     votes, _ = pool(0, labels=labels)
-    theirs, _ = crowd_kit(votes, lambda kit: kit.DawidSkene(n_iter=60, tol=-1.0))
-    np.testing.assert_allclose(ours(dawid_skene(votes, iterations=61)), theirs, atol=1e-4)
+    theirs, _ = crowd_kit(votes, lambda kit: kit.DawidSkene(n_iter=20, tol=-1.0))
+    np.testing.assert_allclose(ours(dawid_skene(votes, iterations=20)), theirs, atol=1e-12)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("labels", ["AB", "ABT"])
 def test_one_coin_is_that_of_crowd_kit(labels):
     votes, _ = pool(1, labels=labels)
-    theirs, model = crowd_kit(votes, lambda kit: kit.OneCoinDawidSkene(n_iter=60, tol=-1.0))
-    found = one_coin(votes, prior=(0.0, 0.0), iterations=61, tolerance=-1.0)
-    np.testing.assert_allclose(ours(found), theirs, atol=1e-4)
+    theirs, model = crowd_kit(votes, lambda kit: kit.OneCoinDawidSkene(n_iter=20, tol=-1.0))
+    found = one_coin(votes, prior=(0.0, 0.0), iterations=20, tolerance=-1.0)
+    np.testing.assert_allclose(ours(found), theirs, atol=1e-12)
     for who, skill in model.skills_.items():
-        assert found.skills[who] == pytest.approx(skill, abs=1e-4)
+        assert found.skills[who] == pytest.approx(skill, abs=1e-3)  # theirs are one step further
 
 
 @pytest.mark.slow
 def test_mace_reaches_what_crowd_kit_reaches_with_restarts():
     votes, _ = pool(2)
-    theirs, model = crowd_kit(votes, lambda kit: kit.MACE(method="em", n_restarts=3, n_iter=60))
+    theirs, model = crowd_kit(votes, lambda kit: kit.MACE(method="em", n_restarts=3, n_iter=150))
     found = mace(votes, smoothing=0.01 / 2, iterations=400)
     sure = np.abs(theirs[:, 0] - 0.5) > 0.1
     assert np.mean((ours(found.consensus)[:, 0] > 0.5)[sure] == (theirs[:, 0] > 0.5)[sure]) > 0.98
