@@ -295,10 +295,11 @@ class NewTask(Record):
     policy: str = Field(default="random", max_length=50)
     propensity: float | None = Field(default=None, gt=0, le=1)
     gold: dict[str, Any] | None = None
-    """The right answer in candidate indexes: makes it a hidden test."""
+    """The right answer, which makes it a hidden test; `gold.Gold` has the fields, indexes are those of candidates."""
     purpose: Purpose = "label"
     authors: tuple[str, ...] = ()
-    """Handles of users who wrote the prompt or a reply; they never get the task."""
+    """Handles or pseudonyms of users who wrote the prompt or helped; they never get the task. A candidate whose model
+    is "human:<pseudonym>" is that person's, and adds them."""
     tags: tuple[str, ...] = ()
     meta: dict[str, Any] = Field(default_factory=dict)
 
@@ -309,5 +310,3 @@ class Added(Record):
     added: int
     known: int
     """Keys that were there already; nothing changed."""
-    leaking: tuple[int, ...] = ()
-    """Numbers of those whose replies name a model or its maker, so that they are not blind."""

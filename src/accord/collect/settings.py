@@ -70,17 +70,20 @@ class ProjectSettings(Record):
     daily_cap: int | None = Field(default=None, ge=1)
     """Answers a person a day (UTC); None = no cap."""
     gate: Gate = "sprt"
-    """Sequential test on the hidden gold that blocks who is no better than `gate_bad`."""
-    gate_bad: float = Field(default=0.6, gt=0, lt=1)
-    """Share right of a bad annotator."""
-    gate_good: float = Field(default=0.85, gt=0, lt=1)
-    """Share right of a good one (sprt)."""
-    gate_error: float = Field(default=0.01, gt=0, lt=0.5)
-    """Chance of blocking a good annotator (sprt)."""
+    """How the hidden tests block people: sprt = `stats.sequential_gold`; beta = once P(share right < `gate_bad`)
+    exceeds 1 - `gate_miss`, uniform prior; off = never."""
+    gate_bad: float = Field(default=0.5, gt=0, lt=1)
+    """Share right of somebody to be blocked."""
+    gate_good: float = Field(default=0.75, gt=0, lt=1)
+    """Share right of somebody to be kept (sprt)."""
+    gate_error: float = Field(default=0.02, gt=0, lt=0.5)
+    """Chance of ever blocking somebody who is right with probability `gate_good` (sprt)."""
     gate_miss: float = Field(default=0.05, gt=0, lt=0.5)
-    """Chance of passing a bad one (sprt); 1 - confidence (beta)."""
+    """Chance of passing somebody to be blocked (sprt); what may remain of doubt (beta)."""
+    gate_horizon: int = Field(default=60, ge=1)
+    """Hidden tests after which nobody is undecided (sprt)."""
     gate_least: int = Field(default=5, ge=1)
-    """Hidden tests before anyone is blocked."""
+    """Hidden tests before anybody is blocked."""
     quiz_pass: QuizRule | None = None
     """None = no quiz."""
     tie_policy: TiePolicy = "adjudicate"
