@@ -1,0 +1,26 @@
+// @ts-check
+/** What every page has: the theme button, and forms that say that they are being sent. */
+import { pref, setTheme } from "./prefs.js";
+
+const button = document.getElementById("theme-button");
+
+/** @returns {boolean} */
+const isDark = () => pref("theme", "system") === "dark" || (pref("theme", "system") === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
+
+function label() {
+  const next = isDark() ? "Light theme" : "Dark theme";
+  button?.setAttribute("aria-label", next);
+  button?.setAttribute("title", next);
+}
+
+button?.addEventListener("click", () => {
+  setTheme(isDark() ? "light" : "dark");
+  label();
+});
+label();
+
+for (const form of document.querySelectorAll("form[data-once]")) {
+  form.addEventListener("submit", () => {
+    for (const sender of form.querySelectorAll("button[type=submit]")) sender.setAttribute("aria-disabled", "true");
+  });
+}
