@@ -202,7 +202,7 @@ class Client:
         return counts
 
     def upload(
-        self, path: Path, *, format: str = "auto", kind: str = "pair", overlap: int | None = None
+        self, path: Path, *, format: str = "auto", kind: str = "auto", overlap: int | None = None
     ) -> dict[str, Any]:
         """Import a file of tasks in any format the site reads.
 

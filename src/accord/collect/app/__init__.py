@@ -11,7 +11,17 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from accord import __version__
-from accord.collect.app import answers, assets, pages, routes_annotator
+from accord.collect.app import (
+    answers,
+    assets,
+    pages,
+    routes_adjudication,
+    routes_admin,
+    routes_annotator,
+    routes_data,
+    routes_health,
+    routes_people,
+)
 from accord.collect.app.guard import Guard
 from accord.collect.app.limits import TokenBuckets
 from accord.collect.app.security import Gate
@@ -19,6 +29,12 @@ from accord.collect.app.settings import AppSettings
 from accord.collect.database import Store
 
 __all__ = ["AppSettings", "create_app"]
+
+PARTS = (
+    *(routes_health, routes_annotator, routes_admin, routes_people),
+    *(routes_adjudication, routes_data, assets, pages),
+)
+"""Modules with routes; the order matters only where paths overlap, which they do not."""
 
 
 def create_app(store: Store, settings: AppSettings | None = None) -> FastAPI:
@@ -60,7 +76,7 @@ def create_app(store: Store, settings: AppSettings | None = None) -> FastAPI:
     for name, value in state.items():
         setattr(app.state, name, value)
     answers.install(app)
-    for part in (routes_annotator, assets, pages):
+    for part in PARTS:
         app.include_router(part.router)
     app.add_middleware(Guard, settings=settings, addresses=TokenBuckets(settings.per_address))
     return app

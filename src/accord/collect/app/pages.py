@@ -38,15 +38,16 @@ from accord.collect.app.security import (
     check_csrf,
     clear_cookie,
     cookie_name,
-    csrf_token,
     identify,
     local_path,
     new_form_secret,
+    new_session,
     set_cookie,
     settings_of,
     store_of,
 )
-from accord.collect.people import User
+from accord.collect.passwords import csrf_token
+from accord.collect.records import User
 from accord.errors import AccordError
 
 SECTIONS = (
@@ -145,13 +146,8 @@ def _form_page(request: Request, name: str, context: Mapping[str, Any], status: 
 
 def _logged_in(request: Request, user: User, target: str) -> Response:
     """Start a session under a new token, end the one the browser came with, go on."""
-    store = store_of(request)
-    old = request.cookies.get(cookie_name(request, "session"))
-    if old:
-        people.end_session(store, old)
-    token = people.start_session(store, user, hours=settings_of(request).session_hours)
     answer = RedirectResponse(target, 303)
-    set_cookie(request, answer, "session", token)
+    new_session(request, answer, user)
     clear_cookie(request, answer, "form")
     return answer
 
@@ -159,7 +155,8 @@ def _logged_in(request: Request, user: User, target: str) -> Response:
 @router.get("/")
 def start(caller: Annotated[Caller, Depends(allow_page(*ANYONE))]) -> Response:
     """Go where this person works."""
-    return RedirectResponse("/admin" if caller.user.role in ("admin", "service") else "/label", 303)
+    home = {"admin": "/admin", "service": "/guidelines"}
+    return RedirectResponse(home.get(caller.user.role, "/label"), 303)
 
 
 @router.get("/login")
@@ -194,7 +191,7 @@ def login(
 def join_page(request: Request, token: str) -> Response:
     """The form of an invitation, or of the one-time link of the first admin."""
     passwords.may_try(request)
-    invitation = people.invitation(store_of(request), token)
+    invitation = people.read_invitation(store_of(request), token)
     if invitation is None:
         passwords.failed(request)
         raise ApiError(
@@ -215,7 +212,7 @@ def join(
 ) -> Response:
     """Accept an invitation: the account is made and logged in."""
     passwords.may_try(request)
-    invitation = people.invitation(store_of(request), token)
+    invitation = people.read_invitation(store_of(request), token)
     if invitation is None:
         passwords.failed(request)
         raise ApiError(
@@ -237,7 +234,7 @@ def join(
 @router.post("/logout")
 def logout(
     request: Request,
-    caller: Annotated[Caller, Depends(allow(*ANYONE, scope="label", csrf=False))],
+    caller: Annotated[Caller, Depends(allow(*ANYONE, scope="annotate", csrf=False))],
     csrf: Annotated[str, Form(max_length=200)] = "",
 ) -> Response:
     """End the session on the server, not only in the browser."""
@@ -272,14 +269,16 @@ def quiz_page(request: Request, caller: Annotated[Caller, Depends(allow_page(*LA
 
 
 @router.get("/admin")
-def admin_page(request: Request, caller: Annotated[Caller, Depends(allow_page("admin", "service"))]) -> Response:
-    """Progress, the first section."""
+def admin_page(request: Request, caller: Annotated[Caller, Depends(allow_page("admin", "adjudicator"))]) -> Response:
+    """The section a person starts with."""
+    if caller.user.role == "adjudicator":
+        return RedirectResponse("/admin/adjudication", 303)
     return _page(request, caller, "admin.html", "Progress", section="progress")
 
 
 @router.get("/admin/{section}")
 def admin_section(
-    request: Request, section: str, caller: Annotated[Caller, Depends(allow_page("admin", "service", "adjudicator"))]
+    request: Request, section: str, caller: Annotated[Caller, Depends(allow_page("admin", "adjudicator"))]
 ) -> Response:
     """One section of the admin page."""
     if section not in SECTIONS:

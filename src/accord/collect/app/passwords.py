@@ -16,7 +16,7 @@ from accord.collect import people
 from accord.collect.app.answers import ApiError
 from accord.collect.app.guard import address
 from accord.collect.app.security import gate_of, settings_of, slow_down, store_of
-from accord.collect.people import User
+from accord.collect.records import User
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from accord.collect import claims, gold, people, projects, reading, submissions
 from accord.collect.app import passwords
 from accord.collect.app.answers import ApiError, documented
-from accord.collect.app.security import ANYONE, LABELLERS, Caller, allow, check_csrf, settings_of, store_of
+from accord.collect.app.security import ANYONE, LABELLERS, Caller, allow, check_csrf, new_session, settings_of, store_of
 from accord.collect.app.shapes import (
     AssignmentRef,
     ClaimRequest,
@@ -23,9 +23,11 @@ from accord.collect.app.shapes import (
     QuizResult,
     QuizView,
     ReleaseRequest,
+    SessionRenewed,
     SubmitResult,
     UndoRequest,
 )
+from accord.collect.passwords import csrf_token
 from accord.collect.records import Progress, Skip, Submission, TaskView
 
 router = APIRouter(prefix="/api/v1", tags=["labelling"])
@@ -35,7 +37,7 @@ ALWAYS = documented(400, 401, 403, 413, 422, 429)
 EMPTY_RETRY_S = 30
 """Seconds after which to ask again when no task was free: a lease may have ended, somebody may have skipped."""
 
-Labeller = Annotated[Caller, Depends(allow(*LABELLERS, scope="label"))]
+Labeller = Annotated[Caller, Depends(allow(*LABELLERS, scope="annotate"))]
 Anyone = Annotated[Caller, Depends(allow(*ANYONE, scope="read"))]
 
 
@@ -45,7 +47,7 @@ def project_of(request: Request, named: str | None) -> str:
 
 
 @router.get("/me", response_model=Me, responses=ALWAYS)
-def me(request: Request, caller: Annotated[Caller, Depends(allow(*ANYONE, scope="label"))]) -> Me:
+def me(request: Request, caller: Annotated[Caller, Depends(allow(*ANYONE, scope="annotate"))]) -> Me:
     """Who is asking, with the CSRF token of the session."""
     project = settings_of(request).project
     return Me(
@@ -57,16 +59,16 @@ def me(request: Request, caller: Annotated[Caller, Depends(allow(*ANYONE, scope=
     )
 
 
-@router.post("/me/password", response_model=Done, responses=ALWAYS)
-def change_password(request: Request, body: NewPassword, caller: Labeller) -> Done:
-    """Change one's own password; every other session ends."""
+@router.post("/me/password", response_model=SessionRenewed, responses=ALWAYS)
+def change_password(request: Request, response: Response, body: NewPassword, caller: Labeller) -> SessionRenewed:
+    """Change one's own password; every other session ends and this one goes on under a new token."""
     if caller.session is None:
         raise ApiError(403, "passwords are changed in a session, not with a key", code="not_allowed")
     if passwords.check(request, caller.user.handle, body.old) is None:
         raise ApiError(403, "the old password is wrong", code="not_allowed")
     with passwords.turn(request):
-        people.set_password(store_of(request), caller.user, body.new, keep_session=caller.session)
-    return Done()
+        people.set_password(store_of(request), caller.user.id, body.new, actor=caller.user.id)
+    return SessionRenewed(csrf=csrf_token(new_session(request, response, caller.user)))
 
 
 @router.post(
@@ -104,7 +106,7 @@ def heartbeat(request: Request, body: AssignmentRef, caller: Labeller) -> Done:
 def release(
     request: Request,
     body: ReleaseRequest,
-    caller: Annotated[Caller, Depends(allow(*LABELLERS, scope="label", csrf=False))],
+    caller: Annotated[Caller, Depends(allow(*LABELLERS, scope="annotate", csrf=False))],
 ) -> Done:
     """Give a task back, as a closing tab does; the CSRF token may be in the body, since beacons have no headers."""
     if caller.session:
@@ -145,7 +147,9 @@ def guidelines(request: Request, caller: Anyone, project: ProjectName = None) ->
     """The guidelines in force."""
     del caller
     found = projects.guidelines(store_of(request), project_of(request, project))
-    return GuidelineText(version=found.version, id=str(found.id), markdown=found.markdown)
+    if found is None:
+        return GuidelineText(id=None, version=0, markdown="")
+    return GuidelineText(version=found.version, id=found.id, markdown=found.markdown)
 
 
 @router.get("/progress", response_model=Progress, responses={**ALWAYS, **documented(404)})

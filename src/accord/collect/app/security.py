@@ -9,11 +9,11 @@ needs no CSRF token. A key may do what its owner's role may, and of that only wh
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal, cast
 from urllib.parse import quote, urlsplit
 
@@ -25,11 +25,11 @@ from accord.collect.app.guard import address
 from accord.collect.app.limits import TokenBuckets, retry_after
 from accord.collect.app.settings import AppSettings
 from accord.collect.database import Store
-from accord.collect.people import User
+from accord.collect.passwords import csrf_token
+from accord.collect.records import User
 
-Scope = Literal["label", "read", "export", "import", "admin"]
-SCOPES: tuple[Scope, ...] = ("label", "read", "export", "import", "admin")
-"""label: claim, submit; read: numbers; export: download; import: tasks, gold, guidelines; admin: people, settings."""
+Scope = Literal["annotate", "read", "export", "import", "admin"]
+"""annotate: claim, submit. read: numbers. export: download. import: tasks, gold, guidelines. admin: people, rules."""
 
 ANYONE = ("admin", "adjudicator", "annotator", "service")
 LABELLERS = ("admin", "adjudicator", "annotator")
@@ -70,11 +70,6 @@ class Gate:
             TokenBuckets(settings.logins_per_name),
             TokenBuckets(settings.logins_per_address),
         )
-
-
-def csrf_token(secret: str) -> str:
-    """The CSRF token that belongs to a cookie's value."""
-    return hmac.new(secret.encode(), b"accord-csrf", hashlib.sha256).hexdigest()
 
 
 def is_secure(request: Request) -> bool:
@@ -262,6 +257,15 @@ def local_path(path: str | None) -> str:
     """Where to go after the login: a path of this site, or its start."""
     ok = path and path.isascii() and path.isprintable() and path.startswith("/") and path[1:2] not in ("/", "\\")
     return path if path and ok and "\\" not in path else "/"
+
+
+def new_session(request: Request, response: Response, user: User) -> str:
+    """Start a session under a new token, in the database and the browser; the one the browser came with ends."""
+    old = request.cookies.get(cookie_name(request, "session"))
+    lifetime = timedelta(hours=settings_of(request).session_hours)
+    token = people.start_session(store_of(request), user.id, lifetime=lifetime, previous=old)
+    set_cookie(request, response, "session", token)
+    return token
 
 
 def new_form_secret() -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Query
 from pydantic import ConfigDict, Field
 
-from accord.collect.records import Kind, Name, Requirements, Scale, ShownCandidate, Text, UserRole, Verdict
+from accord.collect.app.security import Scope
+from accord.collect.records import Kind, Name, NewTask, Requirements, Scale, ShownCandidate, Text, UserRole, Verdict
 from accord.collect.records import Progress as OwnProgress
 from accord.types import Message, Record
 
@@ -16,7 +17,10 @@ ProjectName = Annotated[
     Annotated[Text, Field(min_length=1, max_length=100)] | None, Query(description="project; the site's when missing")
 ]
 Password = Annotated[str, Field(min_length=10, max_length=200)]
-Scopes = Annotated[tuple[Literal["label", "read", "export", "import", "admin"], ...], Field(min_length=1, max_length=5)]
+Scopes = Annotated[tuple[Scope, ...], Field(min_length=1, max_length=5)]
+ExportKind = Literal["preferences", "pairs", "rankings", "unpaired", "demonstrations", "annotations"]
+ExportFormat = Literal["jsonl", "parquet", "hf"]
+ImportKind = Literal["auto", "pair", "rank", "rate", "edit"]
 Groups = Annotated[tuple[Name, ...], Field(max_length=20)]
 
 
@@ -43,6 +47,12 @@ class NewPassword(Record):
 
     old: str = Field(max_length=1000)
     new: Password
+
+
+class SessionRenewed(Record):
+    """The session goes on under a new token."""
+
+    csrf: str
 
 
 class ClaimRequest(Record):
@@ -169,8 +179,8 @@ class Disable(Record):
     disabled: bool = True
 
 
-class Unblock(Record):
-    """An admin's word on a person whom the gold gate stopped, or who skips the quiz."""
+class Qualify(Record):
+    """An admin's word on whether a person labels."""
 
     qualified: bool
 
@@ -231,8 +241,7 @@ class GoldItem(Record):
 class NewTasks(Record):
     """Tasks to add."""
 
-    items: tuple[dict[str, Any], ...] = Field(min_length=1, max_length=10_000)
-    """Each a NewTask; what cannot be used is named in the answer, the rest is added."""
+    items: tuple[NewTask, ...] = Field(min_length=1, max_length=10_000)
 
 
 class Refused(Record):
@@ -249,8 +258,10 @@ class Imported(Record):
     repeated: int
     """Known already: importing the same again changes nothing."""
     refused: tuple[Refused, ...] = ()
+    """The first thousand of them."""
+    refused_total: int = 0
     leaking: int = 0
-    """Tasks whose replies name a model or its maker."""
+    """Replies that name a model or its maker."""
 
 
 class Decision(Record):
@@ -271,6 +282,8 @@ class ChainCheck(Record):
 
     intact: bool
     events: int
+    head: str
+    """Hash of the last event; keep it elsewhere to notice when the end is cut off."""
     first_bad: str | None = None
 
 
@@ -280,7 +293,7 @@ class Answer(Record):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class UserRow(Answer):
+class UserEntry(Answer):
     """A person as an admin sees them."""
 
     id: str
@@ -293,7 +306,7 @@ class UserRow(Answer):
     last_seen: datetime | None = None
 
 
-class InvitationRow(Answer):
+class InvitationEntry(Answer):
     """An invitation, without its token."""
 
     id: str
@@ -303,7 +316,7 @@ class InvitationRow(Answer):
     used_by: str | None
 
 
-class KeyRow(Answer):
+class KeyEntry(Answer):
     """A key, without its secret."""
 
     id: str
@@ -318,6 +331,6 @@ class KeyRow(Answer):
 class People(Answer):
     """Everybody with access, and who may come."""
 
-    users: tuple[UserRow, ...]
-    invitations: tuple[InvitationRow, ...]
-    keys: tuple[KeyRow, ...]
+    users: tuple[UserEntry, ...]
+    invitations: tuple[InvitationEntry, ...]
+    keys: tuple[KeyEntry, ...]
