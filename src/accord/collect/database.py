@@ -49,6 +49,7 @@ class Store:
         self.warnings: list[str] = []
         """What whoever started this should know, such as a network file system."""
         self._turn = threading.Lock() if self.dialect == "sqlite" else None
+        self._remembered: dict[tuple[str, ...], tuple[float, int]] = {}
 
     @property
     def dialect(self) -> str:
@@ -100,6 +101,15 @@ class Store:
             engine = engine.execution_options(isolation_level=level)
         with Session(engine, autoflush=False) as session:
             yield session
+
+    def remembered(self, key: tuple[str, ...], count: Callable[[], int], *, seconds: float = 2.0) -> int:
+        """Return a count that may be `seconds` old, made anew when it is older."""
+        now = time.monotonic()
+        made, value = self._remembered.get(key, (-1e9, 0))
+        if now - made > seconds:
+            value = count()
+            self._remembered[key] = (now, value)
+        return value
 
     def describe(self) -> str:
         """Return the address without its password."""

@@ -118,7 +118,13 @@ def _hash(row: dict[str, Any]) -> str:
 
 
 def read_events(
-    store: Store, *, project: str | None = None, before: int | None = None, limit: int = 100
+    store: Store,
+    *,
+    project: str | None = None,
+    before: int | None = None,
+    limit: int = 100,
+    verb: str | None = None,
+    actor: str | None = None,
 ) -> list[Event]:
     """Return events, newest first.
 
@@ -127,12 +133,18 @@ def read_events(
         project: id; only what happened in it.
         before: only events with a smaller `seq`, for the next page.
         limit: at most so many.
+        verb: only these.
+        actor: user id or "system"; only theirs.
     """
     query = select(EventRow).order_by(EventRow.seq.desc()).limit(limit)
     if project is not None:
         query = query.where(EventRow.project_id == project)
     if before is not None:
         query = query.where(EventRow.seq < before)
+    if verb is not None:
+        query = query.where(EventRow.verb == verb)
+    if actor is not None:
+        query = query.where(EventRow.actor == actor)
     with store.read() as session:
         return [Event(**{name: getattr(row, name) for name in Event.model_fields}) for row in session.scalars(query)]
 
@@ -176,8 +188,8 @@ def verify_events(store: Store, *, most: int = 20) -> Verified:
 
 
 def fingerprint(row: AnnotationRow | AdjudicationRow) -> str:
-    """Return the hash of what a label says, which its event holds."""
-    fields = {c.name: getattr(row, c.name) for c in row.__table__.columns}
+    """Return the hash of what a label says, which its event holds; facts about the client are no part of that."""
+    fields = {c.name: getattr(row, c.name) for c in row.__table__.columns if c.name != "client"}
     return digest({name: as_text(v) if isinstance(v, datetime) else v for name, v in fields.items()})
 
 

@@ -141,6 +141,7 @@ def set_guidelines(store: Store, project: str, markdown: str, *, actor: str = ev
             version=1 if last is None else last.version + 1,
             markdown=markdown,
             sha256=sha,
+            created_by=None if actor == events.SYSTEM else actor,
             created_at=utcnow(),
         )
         session.add(made)
@@ -203,5 +204,10 @@ def _record(row: ProjectRow) -> Project:
 
 def _guideline(row: GuidelineRow) -> Guideline:
     return Guideline(
-        id=row.id, version=row.version, markdown=row.markdown, sha256=row.sha256, created_at=row.created_at
+        id=row.id,
+        version=row.version,
+        markdown=row.markdown,
+        sha256=row.sha256,
+        author=row.created_by,
+        created_at=row.created_at,
     )

@@ -152,7 +152,7 @@ class Submission(Record):
 
     @model_validator(mode="after")
     def _small(self) -> Self:
-        if len(text := json.dumps(self.client)) > 2000 or "\\u0000" in text:
+        if len(text := json.dumps(self.client, allow_nan=False)) > 2000 or "\\u0000" in text:
             raise ValueError("client is for small facts: at most 2,000 characters of JSON, no NUL")
         return self
 
@@ -206,6 +206,8 @@ class Guideline(Record):
     version: int
     markdown: str
     sha256: str
+    author: str | None = None
+    """User id; None = from the command line."""
     created_at: datetime
 
 

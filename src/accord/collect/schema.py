@@ -202,6 +202,7 @@ class AnnotationRow(Row):
     __table_args__ = (
         UniqueConstraint("annotator_id", "idempotency_key"),
         Index("ix_annotation_project", "project_id", "id"),
+        Index("ix_annotation_recent", "annotator_id", "id"),
         one_of("kind", "pair", "rank", "rate", "edit"),
         one_of("outcome", "choice", "tie", "both_bad", "ranking", "rating", "edit", "retracted"),
     )

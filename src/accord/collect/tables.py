@@ -92,6 +92,7 @@ class GuidelineRow(Row):
     version: Mapped[int]
     markdown: Mapped[str]
     sha256: Mapped[str] = mapped_column(String(64))
+    created_by: Mapped[str | None] = maybe("user.id")
     created_at: Mapped[datetime]
 
 

@@ -209,6 +209,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_annotation_assignment_id"), "annotation", ["assignment_id"], unique=False)
     op.create_index(op.f("ix_annotation_edit_response_id"), "annotation", ["edit_response_id"], unique=False)
     op.create_index("ix_annotation_project", "annotation", ["project_id", "id"], unique=False)
+    op.create_index("ix_annotation_recent", "annotation", ["annotator_id", "id"], unique=False)
     op.create_index(op.f("ix_annotation_task_id"), "annotation", ["task_id"], unique=False)
 
 
