@@ -67,7 +67,7 @@ def test_pairs_that_split_the_groups_are_shown_with_what_each_rule_decides(tmp_p
     assert card.bars[0].share > 60 and card.bars[1].share < 40
     decisions = dict(card.decisions)
     assert decisions["Mixture of groups"].startswith("first")  # four in five are brief
-    assert "opposite sides" in card.evidence and "p = 0.00" in card.evidence
+    assert "opposite sides" in card.evidence and "p below 0.001" in card.evidence
     assert "split the groups" in found.sentence and "more often" in found.sentence
     assert [r[0] for r in found.rules] == ["Everybody alike", "Majority", "Mixture of groups (used)", "Worst group"]
     assert all(len(r) == 1 + 2 + 2 for r in found.rules)
