@@ -26,12 +26,15 @@ ADMIN_LIFETIME = timedelta(hours=24)
 
 
 class Invitation(Record):
-    """What an invitation that can still be used would make."""
+    """What an invitation makes, without its token."""
 
+    id: str
     role: UserRole
     groups: tuple[str, ...]
     expires_at: datetime
     first_admin: bool
+    used_by: str | None
+    """User id."""
 
 
 def invite(
@@ -69,12 +72,24 @@ def read_invitation(store: Store, token: str) -> Invitation | None:
             return None
         if row.first_admin and _has_admin(session):
             return None
-        return Invitation(
-            role=row.role,  # pyright: ignore[reportArgumentType]
-            groups=tuple(row.groups),
-            expires_at=row.expires_at,
-            first_admin=row.first_admin,
-        )
+        return _view(row)
+
+
+def list_invitations(store: Store) -> list[Invitation]:
+    """Return all invitations, newest first."""
+    with store.read() as session:
+        return [_view(row) for row in session.scalars(select(InvitationRow).order_by(InvitationRow.id.desc()))]
+
+
+def _view(row: InvitationRow) -> Invitation:
+    return Invitation(
+        id=row.id,
+        role=row.role,  # pyright: ignore[reportArgumentType]
+        groups=tuple(row.groups),
+        expires_at=row.expires_at,
+        first_admin=row.first_admin,
+        used_by=row.used_by,
+    )
 
 
 def accept_invitation(store: Store, token: str, handle: str, password: str) -> User:

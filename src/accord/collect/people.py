@@ -26,6 +26,7 @@ from accord.collect.invitations import (
     admin_link,
     has_admin,
     invite,
+    list_invitations,
     read_invitation,
 )
 from accord.collect.passwords import csrf_token
@@ -45,6 +46,7 @@ __all__ = [
     "has_admin",
     "invite",
     "key_user",
+    "list_invitations",
     "list_keys",
     "list_users",
     "make_api_key",
