@@ -62,6 +62,8 @@ def create_app(store: Store, settings: AppSettings | None = None) -> FastAPI:
         # The pages of FastAPI load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        # A redirect to an address with a slash more would be made from the Host header.
+        redirect_slashes=False,
         lifespan=lifespan,
     )
     state: dict[str, Any] = {

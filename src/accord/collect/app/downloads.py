@@ -23,7 +23,9 @@ class Download:
 MEDIA = {"jsonl": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
 
 
-def make_download(store: Store, project: str, kind: ExportKind, format: ExportFormat, folder: Path) -> Download:
+def make_download(
+    store: Store, project: str, kind: ExportKind, format: ExportFormat, folder: Path, actor: str
+) -> Download:
     """Write an export and return the one file to send.
 
     Args:
@@ -33,15 +35,17 @@ def make_download(store: Store, project: str, kind: ExportKind, format: ExportFo
         format: jsonl and parquet send the data file itself; hf sends the whole folder as a zip, with the data card
             and the hashes of all files, which Hugging Face's `load_dataset` reads once it is unpacked.
         folder: an empty directory.
+        actor: who asked.
 
     Raises:
         DataError: there is nothing to export.
     """
+    if format != "hf":
+        data = folder / f"{kind}.{format}"
+        export(store, project, data, kind=kind, format=format, actor=actor)
+        return Download(data, data.name, MEDIA[format])
     target = folder / kind
-    written = export(store, project, target, kind=kind, form="parquet" if format == "hf" else format)
-    if format in MEDIA:
-        data = next(target / name for name in written.files if name.startswith("data/"))
-        return Download(data, f"{kind}{data.suffix}", MEDIA[format])
+    written = export(store, project, target, kind=kind, format="parquet", actor=actor)
     packed = folder / f"{kind}.zip"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in written.files:

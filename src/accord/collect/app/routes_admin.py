@@ -6,23 +6,33 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from accord.collect import events, gold, projects, reading
+from accord.collect import events, gold, projects, reading, tasks
 from accord.collect.app.agreement import agreement_of
 from accord.collect.app.answers import documented
 from accord.collect.app.audit import events_page
 from accord.collect.app.routes_annotator import ALWAYS, project_of
 from accord.collect.app.security import Caller, allow, store_of
-from accord.collect.app.shapes import ChainCheck, Done, GoldItem, GuidelineVersion, NewGuidelines, ProjectName
+from accord.collect.app.shapes import (
+    ChainCheck,
+    Count,
+    Done,
+    GoldItem,
+    GuidelineVersion,
+    NewGuidelines,
+    NewQuiz,
+    ProjectName,
+    TaskIds,
+)
 from accord.collect.app.shapes_admin import (
-    AdminProgress,
     Agreement,
     Annotators,
     Events,
+    GoldEntry,
     GoldItems,
     GuidelineVersions,
     Projects,
-    Tasks,
 )
+from accord.collect.reading import ProjectProgress, TaskPage
 from accord.collect.records import ProjectSettings
 
 router = APIRouter(prefix="/api/v1/admin", tags=["admin"])
@@ -39,15 +49,14 @@ Limit = Annotated[int, Query(ge=1, le=500)]
 def list_projects(request: Request, caller: Reader) -> Projects:
     """The projects of the database."""
     del caller
-    return Projects.model_validate({"projects": projects.list_projects(store_of(request))}, from_attributes=True)
+    return Projects(projects=tuple(projects.list_projects(store_of(request))))
 
 
-@router.get("/progress", response_model=AdminProgress, responses=READ)
-def progress(request: Request, caller: Reader, project: ProjectName = None) -> AdminProgress:
+@router.get("/progress", response_model=ProjectProgress, responses=READ)
+def progress(request: Request, caller: Reader, project: ProjectName = None) -> ProjectProgress:
     """How far the project is."""
     del caller
-    found = reading.progress(store_of(request), project_of(request, project))
-    return AdminProgress.model_validate(found, from_attributes=True)
+    return reading.progress(store_of(request), project_of(request, project))
 
 
 @router.get("/agreement", response_model=Agreement, responses=READ)
@@ -61,11 +70,10 @@ def agreement(request: Request, caller: Reader, project: ProjectName = None) -> 
 def annotators(request: Request, caller: Reader, project: ProjectName = None) -> Annotators:
     """Everybody who labels, with their hidden tests."""
     del caller
-    rows = reading.annotators(store_of(request), project_of(request, project))
-    return Annotators.model_validate({"annotators": rows}, from_attributes=True)
+    return Annotators(annotators=tuple(reading.annotators(store_of(request), project_of(request, project))))
 
 
-@router.get("/tasks", response_model=Tasks, responses=READ)
+@router.get("/tasks", response_model=TaskPage, responses=READ)
 def list_tasks(
     request: Request,
     caller: Reader,
@@ -73,11 +81,10 @@ def list_tasks(
     state: Annotated[str | None, Query(pattern="^(open|done|adjudicate|closed)$")] = None,
     after: Annotated[str | None, Query(max_length=100)] = None,
     limit: Limit = 50,
-) -> Tasks:
+) -> TaskPage:
     """A page of tasks, in the order they were added."""
     del caller
-    found = reading.tasks(store_of(request), project_of(request, project), state=state, after=after, limit=limit)
-    return Tasks.model_validate(found, from_attributes=True)
+    return reading.tasks(store_of(request), project_of(request, project), state=state, after=after, limit=limit)
 
 
 @router.get("/gold", response_model=GoldItems, responses=READ)
@@ -85,7 +92,13 @@ def gold_items(request: Request, caller: Admin, project: ProjectName = None) -> 
     """The hidden tests and how often they were answered right."""
     del caller
     rows = gold.items(store_of(request), project_of(request, project))
-    return GoldItems.model_validate({"items": rows}, from_attributes=True)
+    return GoldItems(items=tuple(_gold_row(row) for row in rows))
+
+
+def _gold_row(row: gold.GoldItem) -> GoldEntry:
+    """The first right answer by itself, which is all there is in nearly all of them."""
+    first, *others = row.gold.get("accept") or [row.gold]
+    return GoldEntry(**{**dict(row), "gold": first}, others=tuple(others))
 
 
 @router.post("/gold", response_model=Done, responses=CHANGED)
@@ -93,6 +106,22 @@ def set_gold(request: Request, body: GoldItem, caller: Editor, project: ProjectN
     """Make a task a hidden test, or an ordinary one again."""
     gold.set_gold(store_of(request), project_of(request, project), body.task, body.gold, actor=caller.user.id)
     return Done()
+
+
+@router.post("/quiz", response_model=Count, status_code=201, responses=CHANGED)
+def add_quiz(request: Request, body: NewQuiz, caller: Editor, project: ProjectName = None) -> Count:
+    """Add questions to the qualification."""
+    found = gold.add_quiz_items(
+        store_of(request), project_of(request, project), body.items, actor=caller.user.id, replace=body.replace
+    )
+    return Count(count=len(found))
+
+
+@router.post("/tasks/close", response_model=Count, responses=CHANGED)
+def close_tasks(request: Request, body: TaskIds, caller: Editor, project: ProjectName = None) -> Count:
+    """Withdraw tasks; their labels stay."""
+    store, name = store_of(request), project_of(request, project)
+    return Count(count=tasks.close_tasks(store, name, body.tasks, actor=caller.user.id))
 
 
 @router.get("/events", response_model=Events, responses=READ)
@@ -126,8 +155,9 @@ def verify(request: Request, caller: Admin) -> ChainCheck:
 def guideline_versions(request: Request, caller: Reader, project: ProjectName = None) -> GuidelineVersions:
     """All versions of the guidelines, newest first."""
     del caller
-    rows = projects.guideline_versions(store_of(request), project_of(request, project))
-    return GuidelineVersions.model_validate({"versions": rows}, from_attributes=True)
+    return GuidelineVersions(
+        versions=tuple(projects.guideline_versions(store_of(request), project_of(request, project)))
+    )
 
 
 @router.post("/guidelines", response_model=GuidelineVersion, status_code=201, responses=CHANGED)

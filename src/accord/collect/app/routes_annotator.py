@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
@@ -159,12 +159,15 @@ def progress(request: Request, caller: Labeller, project: ProjectName = None) ->
 
 
 @router.get("/quiz", response_model=QuizView, responses={**ALWAYS, **documented(404)})
-def quiz(request: Request, caller: Labeller, project: ProjectName = None) -> Any:
+def quiz(request: Request, caller: Labeller, project: ProjectName = None) -> QuizView:
     """The qualification: items without their answers."""
-    return gold.quiz(store_of(request), project_of(request, project), caller.user)
+    found = gold.quiz(store_of(request), project_of(request, project), caller.user)
+    return QuizView.model_validate({**found.model_dump(exclude={"required"}), "pass": found.required})
 
 
 @router.post("/quiz", response_model=QuizResult, responses={**ALWAYS, **documented(404, 409)})
-def answer_quiz(request: Request, body: QuizAnswers, caller: Labeller, project: ProjectName = None) -> Any:
+def answer_quiz(request: Request, body: QuizAnswers, caller: Labeller, project: ProjectName = None) -> QuizResult:
     """Hand in the qualification; what was wrong is said afterwards, when it cannot help any more."""
-    return gold.answer_quiz(store_of(request), project_of(request, project), caller.user, body.answers)
+    answers = {answer.id: answer.verdict for answer in body.answers}
+    found = gold.answer_quiz(store_of(request), project_of(request, project), caller.user, answers)
+    return QuizResult(**dict(found), next="/label" if found.passed else "/quiz")

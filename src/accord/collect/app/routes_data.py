@@ -113,10 +113,11 @@ def export(
 
     folder = tempfile.TemporaryDirectory(prefix="accord-")
     try:
-        made = make_download(store_of(request), project_of(request, project), kind, format, Path(folder.name))
+        made = make_download(
+            store_of(request), project_of(request, project), kind, format, Path(folder.name), caller.user.id
+        )
     except BaseException:
         folder.cleanup()
         raise
-    del caller
     cleanup = BackgroundTask(folder.cleanup)
     return FileResponse(made.path, media_type=made.media_type, filename=made.name, background=cleanup)

@@ -59,7 +59,9 @@ def _invitations(store: Store) -> tuple[InvitationEntry, ...]:
     )
     with store.read() as session:
         return tuple(
-            InvitationEntry(id=row.id, role=row.role, groups=row.groups, expires_at=row.expires_at, used_by=handle)
+            InvitationEntry.model_validate(
+                {"id": row.id, "role": row.role, "groups": row.groups, "expires_at": row.expires_at, "used_by": handle}
+            )
             for row, handle in session.execute(query)
         )
 

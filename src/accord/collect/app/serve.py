@@ -52,8 +52,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def address_of(taken: socket.socket) -> str:
     """The site's address as a browser on this machine writes it."""
-    host, port = taken.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    name, port = taken.getsockname()[:2]
+    host = str({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name))
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import ConfigDict, Field
 
 from accord.collect.app.security import Scope
-from accord.collect.records import Kind, Name, NewTask, Requirements, Scale, ShownCandidate, Text, UserRole, Verdict
+from accord.collect.quiz import NewQuizItem, QuizItem, QuizOutcome, QuizPass, QuizScore
+from accord.collect.records import Name, NewTask, Text, UserRole, Verdict
 from accord.collect.records import Progress as OwnProgress
-from accord.types import Message, Record
+from accord.types import Record
 
 ProjectName = Annotated[
     Annotated[Text, Field(min_length=1, max_length=100)] | None, Query(description="project; the site's when missing")
@@ -98,41 +99,16 @@ class GuidelineText(Record):
     markdown: str
 
 
-class QuizItem(Record):
-    """A question of the qualification, without its answer."""
-
-    id: str
-    kind: Kind
-    messages: tuple[Message, ...]
-    candidates: tuple[ShownCandidate, ...]
-    flags: tuple[str, ...]
-    scale: Scale
-    require: Requirements
-
-
-class QuizPass(Record):
-    """What it takes."""
-
-    right: int
-    of: int
-
-
-class QuizScore(Record):
-    """How an attempt went."""
-
-    passed: bool
-    right: int
-    total: int
-
-
 class QuizView(Record):
-    """The qualification."""
+    """The qualification; no items when it is passed, or no attempt is left."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     items: tuple[QuizItem, ...]
     required: QuizPass | None = Field(default=None, alias="pass")
     result: QuizScore | None = None
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    """Of the latest attempt."""
+    attempts_left: int
 
 
 class QuizAnswer(Record):
@@ -148,19 +124,30 @@ class QuizAnswers(Record):
     answers: tuple[QuizAnswer, ...] = Field(min_length=1, max_length=100)
 
 
-class QuizExplanation(Record):
-    """Whether one answer was right, said after the attempt."""
-
-    id: str
-    right: bool
-    note: str
-
-
-class QuizResult(QuizScore):
+class QuizResult(QuizOutcome):
     """How the attempt went, and where to go next."""
 
     next: str
-    explain: tuple[QuizExplanation, ...]
+
+
+class NewQuiz(Record):
+    """Questions to add."""
+
+    items: tuple[NewQuizItem, ...] = Field(min_length=1, max_length=500)
+    replace: bool = False
+    """Retire those that are there."""
+
+
+class TaskIds(Record):
+    """Tasks, by id."""
+
+    tasks: tuple[Name, ...] = Field(min_length=1, max_length=10_000)
+
+
+class Count(Record):
+    """How many it were."""
+
+    count: int
 
 
 class NewUser(Record):
@@ -234,8 +221,8 @@ class GoldItem(Record):
     """A task made a hidden test, or an ordinary task again."""
 
     task: Name
-    gold: Verdict | None
-    """The right answer in candidate indexes."""
+    gold: dict[str, Any] | None
+    """The right answer in candidate indexes: the fields of a verdict, or several of them under "accept"."""
 
 
 class NewTasks(Record):
@@ -269,6 +256,8 @@ class Decision(Record):
 
     verdict: Verdict
     reason: Annotated[Text, Field(max_length=4000)] = ""
+    gold: bool = False
+    """Use the task as a hidden test from now on, with this as its right answer."""
 
 
 class Adjudicated(Record):

@@ -49,8 +49,7 @@ export async function show({ root, attempt, reload }) {
     if (page.problem()) return;
     const verdict = page.read();
     const done = await attempt(async () => {
-      await post(`/api/v1/admin/adjudication/${item.task}`, { verdict, reason: why.value.trim() });
-      if (gold.checked) await post("/api/v1/admin/gold", { task: item.task, gold: verdict });
+      await post(`/api/v1/admin/adjudication/${item.task}`, { verdict, reason: why.value.trim(), gold: gold.checked });
       return true;
     }, "Decided");
     if (!done) return;
