@@ -33,6 +33,8 @@ from accord.storage import io_errors
 T = TypeVar("T")
 BUSY_MS = 5000
 ATTEMPTS = 5
+LARGE = 20_000
+"""Counts up to this are made anew every time (a few milliseconds at most)."""
 _TRANSIENT = {"40001", "40P01"}
 """SQLSTATE: serialization failure, deadlock."""
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "fuse.sshfs", "glusterfs", "lustre", "ceph"}
@@ -103,10 +105,10 @@ class Store:
             yield session
 
     def remembered(self, key: tuple[str, ...], count: Callable[[], int], *, seconds: float = 2.0) -> int:
-        """Return a count that may be `seconds` old, made anew when it is older."""
+        """Return a count; a large one, which takes a while, may be `seconds` old."""
         now = time.monotonic()
-        made, value = self._remembered.get(key, (-1e9, 0))
-        if now - made > seconds:
+        made, value = self._remembered.get(key, (0.0, 0))
+        if value <= LARGE or now - made > seconds:
             value = count()
             self._remembered[key] = (now, value)
         return value

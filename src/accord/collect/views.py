@@ -153,7 +153,7 @@ _OPEN = select(func.count()).where(
 def progress_of(store: Store, session: Session, project: str, user: str) -> tuple[Progress, bool]:
     """Return how far a person is in a project, and whether there is an answer to undo.
 
-    `remaining` rests on a count of open tasks that may be two seconds old.
+    In large projects `remaining` rests on a count of open tasks that may be two seconds old.
 
     Args:
         store: an open store.
