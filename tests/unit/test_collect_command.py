@@ -85,7 +85,6 @@ def test_people_and_keys(accord: Any, tmp_path: Path) -> None:
     [
         (("status", "--db", "missing.db"), "no such database"),
         (("import", "missing.jsonl"), "missing.jsonl"),
-        (("user", "add", "x", "--role", "king"), "no role 'king'"),
         (("user", "disable", "nobody"), "nobody"),
         (("guidelines",), "no guidelines"),
         (("guidelines", "missing.md"), "missing.md"),

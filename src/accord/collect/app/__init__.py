@@ -22,6 +22,7 @@ from accord.collect.app import (
     routes_health,
     routes_people,
 )
+from accord.collect.app.agreement import AgreementCache
 from accord.collect.app.guard import Guard
 from accord.collect.app.limits import TokenBuckets
 from accord.collect.app.security import Gate
@@ -50,6 +51,7 @@ def create_app(store: Store, settings: AppSettings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         # Routes that are plain functions run in threads; more of them than the pool has connections only wait there.
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.threads
+        app.state.closing = False
         yield
         app.state.closing = True
         store.close()
@@ -73,6 +75,7 @@ def create_app(store: Store, settings: AppSettings | None = None) -> FastAPI:
         "assets": assets.Assets(reload=settings.reload_pages),
         "templates": pages.environment(reload=settings.reload_pages),
         "password_places": threading.BoundedSemaphore(settings.password_threads),
+        "agreement": AgreementCache(),
         "closing": False,
     }
     for name, value in state.items():

@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 
 from accord.collect import events, gold, projects, reading, tasks
-from accord.collect.app.agreement import agreement_of
 from accord.collect.app.answers import documented
 from accord.collect.app.audit import events_page
 from accord.collect.app.routes_annotator import ALWAYS, project_of
@@ -63,7 +62,7 @@ def progress(request: Request, caller: Reader, project: ProjectName = None) -> P
 def agreement(request: Request, caller: Reader, project: ProjectName = None) -> Agreement:
     """Agreement on the random slice, with bootstrap intervals over prompts."""
     del caller
-    return agreement_of(request.app, store_of(request), project_of(request, project))
+    return request.app.state.agreement.get(store_of(request), project_of(request, project))
 
 
 @router.get("/annotators", response_model=Annotators, responses=READ)

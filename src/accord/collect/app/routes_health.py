@@ -9,9 +9,11 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from accord.collect.app.answers import documented
 from accord.collect.app.security import store_of
 from accord.types import Record
 
+BUSY = documented(429)
 router = APIRouter(prefix="/health", tags=["health"])
 
 
@@ -21,13 +23,13 @@ class Health(Record):
     status: Literal["ok", "closing", "no database"]
 
 
-@router.get("/live", response_model=Health)
+@router.get("/live", response_model=Health, responses=BUSY)
 async def live() -> Health:
     """The process answers."""
     return Health(status="ok")
 
 
-@router.get("/ready", response_model=Health, responses={503: {"model": Health, "description": "not now"}})
+@router.get("/ready", response_model=Health, responses={**BUSY, 503: {"model": Health, "description": "not now"}})
 def ready(request: Request) -> Health | JSONResponse:
     """The database answers and the server is not being stopped."""
     if request.app.state.closing:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -81,4 +84,17 @@ def run(store: Store, taken: socket.socket, settings: AppSettings, *, trusted_pr
         limit_concurrency=1000,
         lifespan="on",
     )
-    uvicorn.Server(config).run(sockets=[taken])
+    with _signals_end_here():
+        uvicorn.Server(config).run(sockets=[taken])
+
+
+@contextmanager
+def _signals_end_here() -> Generator[None]:
+    """Being told to stop is no failure: uvicorn stops, then sends itself the signal again, which must find nobody."""
+    stops = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: None) for number in stops]
+    try:
+        yield
+    finally:
+        for number, handler in zip(stops, before, strict=True):
+            signal.signal(number, handler)
