@@ -40,8 +40,8 @@ import uvicorn
 from sqlalchemy import func, select
 
 from accord.collect import people, projects, tasks
-from accord.collect.app.security import csrf_token
 from accord.collect.database import Store, open_store
+from accord.collect.passwords import csrf_token
 from accord.collect.records import NewTask, ProjectSettings
 from accord.collect.schema import AnnotationRow, TaskRow
 from accord.types import Candidate, Message, Prompt
@@ -142,7 +142,7 @@ def fill(store: Store, num_tasks: int, overlap: int, annotators: int) -> list[st
     tokens = []
     for number in range(annotators):
         user = people.create_user(store, f"annotator-{number}", "annotator")
-        tokens.append(people.start_session(store, user))
+        tokens.append(people.start_session(store, user.id))
     return tokens
 
 

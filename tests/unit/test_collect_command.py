@@ -6,6 +6,7 @@ import io
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,9 @@ import pytest
 
 from accord import cli
 from accord.collect import people
+from accord.collect.app.serve import address_of, listen
 from accord.collect.database import open_store
-from accord.errors import AccordError
+from accord.errors import AccordError, ConfigError
 
 ROWS = [{"prompt": f"Question {n}?", "responses": [f"Good {n}.", f"Bad {n}."]} for n in range(3)]
 
@@ -134,6 +136,17 @@ def test_help_imports_no_web_framework_and_no_database() -> None:
     for arguments in ((), ("collect",), ("collect", "serve")):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "loaded:"
+
+
+def test_the_port_is_taken_before_the_address_is_printed_and_without_nagle() -> None:
+    taken = listen("127.0.0.1", 0)
+    assert taken.proto == socket.IPPROTO_TCP
+    port = taken.getsockname()[1]
+    assert address_of(taken) == f"http://127.0.0.1:{port}"
+    socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    with pytest.raises(ConfigError, match="cannot listen"):
+        listen("127.0.0.1", port)
+    taken.close()
 
 
 def test_serving_needs_no_configuration_and_stops_politely(tmp_path: Path) -> None:
