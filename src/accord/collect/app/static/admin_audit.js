@@ -42,7 +42,7 @@ export async function show({ root, attempt, reload }, filter = { verb: "", actor
     table(
       "Audit trail",
       [
-        { head: "When", cell: (row) => when(row.ts), main: true },
+        { head: "When", cell: (row) => h("span.nowrap", null, when(row.ts)), main: true },
         { head: "Who", cell: (row) => row.actor || "system" },
         { head: "What", cell: (row) => row.verb.replaceAll("_", " ") },
         { head: "To what", cell: (row) => [row.object_type, " ", h("span.hash", null, row.object_id)] },

@@ -5,15 +5,21 @@ import { h, plural } from "./dom.js";
 import { table } from "./table.js";
 
 const KINDS = /** @type {[string, string][]} */ ([
-  ["preferences", "Preferences: pairs and rankings, for reward models and DPO"],
-  ["demonstrations", "Demonstrations: rewritten replies, for fine-tuning"],
-  ["unpaired", "Unpaired: single replies with good or bad, for KTO"],
-  ["annotations", "Raw annotations: every answer as given, with pseudonym, shown order and time"],
+  ["preferences", "Preferences"],
+  ["demonstrations", "Demonstrations"],
+  ["unpaired", "Unpaired labels"],
+  ["annotations", "Raw annotations"],
 ]);
+const ABOUT = /** @type {Record<string, string>} */ ({
+  preferences: "Pairs and rankings, for reward models and DPO.",
+  demonstrations: "Rewritten replies, for fine-tuning.",
+  unpaired: "Single replies, good or bad, for KTO.",
+  annotations: "Every answer as it was given, with the order shown and the time taken.",
+});
 const FORMATS = /** @type {[string, string][]} */ ([
   ["jsonl", "JSON lines"],
   ["parquet", "Parquet"],
-  ["hf", "Hugging Face dataset, with data card and hashes"],
+  ["hf", "Hugging Face dataset"],
 ]);
 
 const choose = (/** @type {string} */ id, /** @type {[string, string][]} */ options) =>
@@ -58,7 +64,11 @@ function exporting() {
   const kind = choose("export-kind", KINDS);
   const format = choose("export-format", FORMATS);
   const link = /** @type {HTMLAnchorElement} */ (h("a.button.primary", { id: "export-link", download: "" }, "Download"));
-  const aim = () => (link.href = `/api/v1/export?${new URLSearchParams({ project: project(), kind: kind.value, format: format.value })}`);
+  const about = h("p.hint", { "aria-live": "polite" });
+  const aim = () => {
+    about.textContent = ABOUT[kind.value];
+    link.href = `/api/v1/export?${new URLSearchParams({ project: project(), kind: kind.value, format: format.value })}`;
+  };
   kind.addEventListener("change", aim);
   format.addEventListener("change", aim);
   aim();
@@ -66,8 +76,9 @@ function exporting() {
     "section.panel",
     null,
     h("h2", null, "Take labels out"),
-    h("p.muted", null, "People appear under pseudonyms. Answers that were taken back or superseded are not counted; raw annotations keep them all."),
+    h("p.muted", null, "People appear under their pseudonyms, never by name."),
     field("What", kind),
+    about,
     field("Format", format),
     h("div", null, link),
   );

@@ -23,7 +23,7 @@ export async function show({ root, reload, attempt }) {
         { head: "Right answer", cell: (row) => answer(row.gold) },
         { head: "Answered", cell: (row) => row.answered, number: true },
         { head: "Right", cell: (row) => percent(row.answered ? row.right / row.answered : null), number: true },
-        { head: "", cell: (row) => h("button.button.small", { type: "button", onclick: () => remove(row), "aria-label": `No test item any more: ${row.prompt.slice(0, 40)}` }, "Retire") },
+        { head: "", cell: (row) => h("button.button.small", { type: "button", onclick: () => remove(row), "aria-label": `Retire the test item: ${row.prompt.slice(0, 40)}` }, "Retire") },
       ],
       [...items].sort((a, b) => (a.answered ? a.right / a.answered : 2) - (b.answered ? b.right / b.answered : 2)),
       { empty: "No test items yet. Without them nothing is known about how careful anyone is." },

@@ -48,10 +48,10 @@ export async function show({ root, attempt, reload }) {
         "Versions of the guidelines",
         [
           { head: "Version", cell: (row) => row.version, main: true },
-          { head: "Published", cell: (row) => when(row.created_at) },
+          { head: "Published", cell: (row) => h("span.nowrap", null, when(row.created_at)) },
           { head: "By", cell: (row) => row.author ?? "-" },
           { head: "Begins", cell: (row) => row.markdown.slice(0, 90), free: true },
-          { head: "", cell: (row) => h("button.button.small", { type: "button", onclick: () => load(row), "aria-label": `Put version ${row.version} into the editor` }, "Edit from here") },
+          { head: "", cell: (row) => h("button.button.small", { type: "button", onclick: () => load(row), "aria-label": `Edit from here: version ${row.version}` }, "Edit from here") },
         ],
         versions,
         { empty: "No version yet." },

@@ -8,16 +8,19 @@ import { dayBars, figures, interval, percent, pill, table, when } from "./table.
 
 const block = (/** @type {string} */ title, /** @type {(Node | string | null | false)[]} */ ...parts) => h("section.block", null, h("h2", null, title), ...parts);
 
+/** @param {number} value @returns {string} 12,345 as this reader writes it */
+const count = (value) => value.toLocaleString();
+
 /** @param {Room} room */
 export async function showProgress({ root }) {
   const { tasks, annotations, by_kind: kinds, by_day: days, skips, open_leases: leases, active_annotators: people, eta_seconds: eta } = await get("/api/v1/admin/progress");
   const skipped = Object.entries(skips).map(([reason, count]) => ({ reason: reason.replaceAll("_", " "), count }));
   root.replaceChildren(
     figures([
-      ["Answers", annotations.total],
+      ["Answers", count(annotations.total)],
       ["Answers today", annotations.today],
-      ["Tasks open", tasks.open],
-      ["Tasks done", `${tasks.done} of ${tasks.total}`],
+      ["Tasks open", count(tasks.open)],
+      ["Tasks done", [count(tasks.done), h("small", null, ` of ${count(tasks.total)}`)]],
       ["To adjudicate", h("a", { href: "/admin/adjudication" }, tasks.adjudicate)],
       ["Time left", eta === null ? "-" : duration(eta)],
     ]),
@@ -109,7 +112,7 @@ export async function showAnnotators({ root, reload, attempt }) {
         { head: "Skipped", cell: (row) => row.skipped, number: true },
         { head: "Median time", cell: (row) => duration(row.median_seconds), number: true },
         { head: "Remarks", cell: (row) => row.flags.map((/** @type {string} */ flag) => pill("caution", flag.replaceAll("_", " "))) },
-        { head: "Last seen", cell: (row) => when(row.last_seen) },
+        { head: "Last seen", cell: (row) => h("span.nowrap", null, when(row.last_seen)) },
         { head: "", cell: change },
       ],
       annotators,

@@ -74,7 +74,7 @@ export async function show(room) {
     attempt(() => post(`/api/v1/admin/users/${row.id}/disable`, { disabled: !row.disabled }), row.disabled ? `${row.handle} may sign in again` : `${row.handle} is kept out`).then((done) => done && reload());
   const revoke = (/** @type {any} */ row) => attempt(() => post(`/api/v1/admin/keys/${row.id}/revoke`), "The key is dead").then((done) => done && reload());
   root.replaceChildren(
-    h("div.halves", null, inviting(room), keying(room, users), adding(room)),
+    h("div.thirds", null, inviting(room), keying(room, users), adding(room)),
     h(
       "section.block",
       null,

@@ -30,7 +30,7 @@ const GROUPS = /** @type {[string, string, Entry[]][]} */ ([
     ["gold_new", "New until so many test items"],
     ["repeat_rate", "Share of swapped repeats", "0 to 1"],
     ["repeat_after", "Answers between task and repeat"],
-    ["gate", "Who is stopped", "sprt, beta or off"],
+    ["gate", "People are stopped"],
     ["gate_bad", "Share right of a bad annotator", "0 to 1"],
     ["gate_good", "Share right of a good one", "0 to 1"],
     ["gate_least", "Test items before anyone is stopped"],
@@ -38,11 +38,14 @@ const GROUPS = /** @type {[string, string, Entry[]][]} */ ([
   ["Pace", "", [
     ["lease_seconds", "A task is held for", "Seconds; a page in use extends it"],
     ["daily_cap", "Answers a person a day", "Empty: no limit"],
-    ["tie_policy", "A vote without majority is", "tie, drop, adjudicate or random"],
+    ["tie_policy", "A vote without majority is"],
   ]],
 ]);
 
-const CHOICES = /** @type {Record<string, string[]>} */ ({ gate: ["sprt", "beta", "off"], tie_policy: ["tie", "drop", "adjudicate", "random"] });
+const CHOICES = /** @type {Record<string, Record<string, string>>} */ ({
+  gate: { sprt: "by a sequential test", beta: "by a posterior", off: "nobody" },
+  tie_policy: { tie: "a tie", drop: "dropped", adjudicate: "adjudicated", random: "drawn" },
+});
 
 /** @param {Entry} entry @param {any} value @returns {{element: HTMLElement, read: () => any}} */
 function control([name, label, hint], value) {
@@ -54,7 +57,7 @@ function control([name, label, hint], value) {
     return { element: h("label.switch", null, box, h("span", null, label, hint ? h("small", null, hint) : null)), read: () => box.checked };
   }
   if (CHOICES[name]) {
-    const select = /** @type {HTMLSelectElement} */ (h("select", { id, ...about }, CHOICES[name].map((one) => h("option", { value: one, selected: one === value }, one))));
+    const select = /** @type {HTMLSelectElement} */ (h("select", { id, ...about }, Object.entries(CHOICES[name]).map(([one, words]) => h("option", { value: one, selected: one === value }, words))));
     return { element: h("div.field", null, h("label", { for: id }, label), select, note), read: () => select.value };
   }
   if (Array.isArray(value)) {

@@ -46,7 +46,7 @@ export function askSkip(done) {
   });
   choice.element.classList.add("stacked");
   const comment = /** @type {HTMLTextAreaElement} */ (h("textarea", { id: "skip-comment", rows: 2, maxlength: 2000 }));
-  const send = /** @type {HTMLButtonElement} */ (h("button.button.primary", { type: "submit", disabled: true }, "Skip this task"));
+  const send = /** @type {HTMLButtonElement} */ (h("button.button.primary", { type: "submit", value: "skip", disabled: true }, "Skip this task"));
   const form = h(
     "form",
     { method: "dialog" },
@@ -57,7 +57,8 @@ export function askSkip(done) {
     h("div.dialog-acts", null, h("button.button", { type: "button", onclick: () => node.close() }, "Keep it"), send),
   );
   const node = dialog("Skip this task", [form]);
-  form.addEventListener("submit", () => done(choice.value ?? "other", comment.value.trim()));
+  // After the dialog has closed and given the focus back: the next task takes it then.
+  node.addEventListener("close", () => node.returnValue === "skip" && done(choice.value ?? "other", comment.value.trim()));
   node.addEventListener("keydown", (event) => {
     if (event.target === comment || event.ctrlKey || event.metaKey || event.altKey) return;
     const picked = keysOn() ? REASONS[Number(event.key) - 1] : undefined;

@@ -65,7 +65,7 @@ export function reachScrollers(root) {
     const scrolls = box.scrollWidth > box.clientWidth + 1;
     if (scrolls && !box.hasAttribute("tabindex")) {
       box.setAttribute("tabindex", "0");
-      box.setAttribute("role", "region");
+      box.setAttribute("role", "group"); // not a region: a page full of code is not full of landmarks
       box.setAttribute("aria-label", box.matches("pre") ? "code, scrolls sideways" : "table, scrolls sideways");
     } else if (!scrolls && box.hasAttribute("tabindex")) {
       for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);

@@ -49,7 +49,7 @@ export function interval(value, low, high, [from, to], label) {
   const zero = from < 0 && svg("line.track", { x1: x(0), x2: x(0), y1: 5, y2: 21 });
   return svg(
     "svg.meter",
-    { viewBox: "0 0 200 26", role: "img", "aria-label": label },
+    { viewBox: "0 0 200 26", role: "img", "aria-label": label, preserveAspectRatio: "xMinYMid meet" },
     svg("line.track", { x1: 6, x2: 194, y1: 13, y2: 13 }),
     zero,
     low !== null && high !== null && svg("line.range", { x1: x(low), x2: x(high), y1: 13, y2: 13 }),
