@@ -6,10 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from accord import __version__
 from accord.collect.exporting.files import data_file
 from accord.collect.exporting.options import ExportOptions, FileFormat, Kind
+from accord.data import prompt_text
 from accord.stats import raw_agreement
 from accord.stats.intervals import Interval
 from accord.types import Preference
@@ -42,19 +44,31 @@ class Facts:
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Reason -> how many."""
     notes: Sequence[str] = ()
+    imported: Mapping[str, int] = field(default_factory=dict)
+    """Where judgements were imported from -> how many."""
 
 
-def vote(p: Preference) -> tuple[str, str, str]:
-    """Return (replies judged, annotator, verdict) for agreement; the verdict names a text, never a side."""
+def votes_of(p: Preference) -> list[tuple[str, str, str]]:
+    """Return (replies judged, annotator, verdict) of every two replies a judgement is about.
+
+    A ranking speaks of each two of its replies, so it is held against other rankings pair by pair. The verdict names a
+    text, never a side.
+    """
     texts = [c.text for c in p.candidates]
-    unit = "\x1e".join((p.prompt.id, *sorted(texts)))
-    if p.tie or p.both_bad:
-        return unit, p.annotator, "tie" if p.tie else "both bad"
-    if p.choice is not None:
-        return unit, p.annotator, texts[p.choice]
-    if p.ranking is not None:
-        return unit, p.annotator, json.dumps([sorted(texts[i] for i in group) for group in p.ranking])
-    return unit, p.annotator, texts[int((p.soft or 0.0) < 0.5)]
+    place = {index: level for level, group in enumerate(p.ranking or ()) for index in group}
+    found: list[tuple[str, str, str]] = []
+    for a, b in combinations(range(len(texts)), 2):
+        unit = "\x1e".join((prompt_text(p), *sorted((texts[a], texts[b]))))
+        if p.ranking is not None:
+            said = "tie" if place[a] == place[b] else texts[a] if place[a] < place[b] else texts[b]
+        elif p.tie or p.both_bad:
+            said = "tie" if p.tie else "both bad"
+        elif p.choice is not None and p.choice not in (a, b):
+            continue
+        else:
+            said = texts[p.choice if p.choice is not None else a if (p.soft or 0.0) > 0.5 else b]
+        found.append((unit, p.annotator, said))
+    return found
 
 
 def agreement(judgements: Iterable[Preference]) -> tuple[Interval | None, bool]:
@@ -64,7 +78,7 @@ def agreement(judgements: Iterable[Preference]) -> tuple[Interval | None, bool]:
     """
     given = list(judgements)
     random = [p for p in given if p.meta.get("slice", "random") == "random"]
-    return raw_agreement([vote(p) for p in random or given]), len(random) < len(given) and bool(random)
+    return raw_agreement([v for p in random or given for v in votes_of(p)]), len(random) < len(given) and bool(random)
 
 
 def card(kind: Kind, form: FileFormat, options: ExportOptions, facts: Facts) -> str:
@@ -127,7 +141,9 @@ def _labels(kind: Kind, options: ExportOptions, facts: Facts) -> str:
     if found is None:
         rows.append((f"raw agreement{where}", "not defined: nothing was judged twice"))
     else:
-        shown = f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}], {found.n} replies judged at least twice"
+        shown = (
+            f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}], {found.n} pairs of replies judged at least twice"
+        )
         rows.append((f"raw agreement{where}", shown))
     verdicts = Counter(
         "tie" if p.tie else "both bad" if p.both_bad else "ranking" if p.ranking is not None else "preferred"
@@ -160,10 +176,13 @@ def _people(facts: Facts) -> str:
 
 def _collected(facts: Facts) -> str:
     lines = ["## How it was collected\n"]
-    lines += [
-        "Replies were shown without the name of the model, in an order drawn anew for every annotator and stored with "
-        "the label (`order_shown`). Nobody saw other people's answers.\n"
-    ]
+    if sum(facts.imported.values()) < len(facts.judgements) or not facts.judgements:
+        lines.append(
+            "Replies were shown without the name of the model, in an order drawn anew for every annotator and stored "
+            "with the label. Nobody saw other people's answers.\n"
+        )
+    for name, count in sorted(facts.imported.items()):
+        lines.append(f"{count} judgements were imported ({name}); how they were collected is not known here.\n")
     if facts.settings:
         lines += ["| rule | value |", "|---|---|"]
         lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in facts.settings.items()]

@@ -14,17 +14,16 @@ Judgements of rankings, and pairs that nobody ordered, are passed on as they are
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from accord.collect.exporting.options import Combine
+from accord.collect.labels import FIRST, SECOND, estimated_labels
 from accord.collect.values import JudgedPair, PairKey, aggregate, judged_pairs, labelled, majority
 from accord.data import soft_labels
-from accord.stats.combine import combine as believe
+from accord.data.aggregate import vote
+from accord.stats.annotator_bt import Settings, annotator_bradley_terry
 from accord.types import Preference
-
-FIRST, SECOND, TIE = "first", "second", "tie"
-_SWAP: dict[Hashable, Hashable] = {FIRST: SECOND, SECOND: FIRST}
 
 
 @dataclass(frozen=True)
@@ -76,41 +75,50 @@ def _majority(given: list[Preference], how: Combine) -> Combined:
 
 
 def _estimated(given: list[Preference], how: Combine, gold: Mapping[PairKey, str]) -> Combined:
-    pairs, others = judged_pairs(given)
-    voted = [pair for pair in pairs if pair.ballots]
-    unordered = [p for pair in pairs if not pair.ballots for p in pair.judgements]
-    if not voted:
-        return Combined((*unordered, *others), len(given))
-    if how.aggregate == "dawid_skene":
-        beliefs, method, notes = _dawid_skene(voted, gold)
-    else:
-        beliefs, method, notes = _annotator_bt(voted)
-    labels = [labelled(pair, p, method) for pair, p in zip(voted, beliefs, strict=True)]
-    return Combined((*labels, *unordered, *others), len(given), notes=notes)
-
-
-def _dawid_skene(pairs: Sequence[JudgedPair], gold: Mapping[PairKey, str]) -> tuple[list[float], str, tuple[str, ...]]:
-    votes: list[tuple[int, str, str]] = []
-    for number, pair in enumerate(pairs):
-        for place, ballot in enumerate(pair.ballots):
-            said = TIE if ballot.value == 0.5 else FIRST if ballot.value > 0.5 else SECOND
-            # People without a name are different people.
-            votes.append((number, ballot.annotator or f"unnamed {number}/{place}", said))
-    names = (FIRST, SECOND, TIE) if any(said == TIE for _, _, said in votes) else (FIRST, SECOND)
+    if how.aggregate == "annotator_bt":
+        return _annotator_bt(given)
+    pairs, _ = judged_pairs(given)
     known: dict[Hashable, Hashable] = {
         number: FIRST if gold[pair.key] == pair.first.candidates[0].text else SECOND
         for number, pair in enumerate(pairs)
         if pair.key in gold
     }
-    found = believe(votes, "dawid_skene", labels=names, gold=known, swap=_SWAP)
-    place = {item: row for row, item in enumerate(found.items)}
-    worth = [1.0, 0.0, 0.5][: len(names)]
-    beliefs = [
-        min(max(float(sum(w * p for w, p in zip(worth, found.posterior[place[n]], strict=True))), 0.0), 1.0)
-        for n in range(len(pairs))
-    ]
-    return beliefs, found.method, (found.note,) if found.note else ()
+    made = estimated_labels(given, "dawid_skene", gold=known)
+    notes = sorted({str(p.meta["note"]) for p in made if "note" in p.meta and "judgements" in p.meta})
+    return Combined(tuple(made), len(given), notes=tuple(notes))
 
 
-def _annotator_bt(pairs: Sequence[JudgedPair]) -> tuple[list[float], str, tuple[str, ...]]:
-    raise NotImplementedError(f"{len(pairs)} pairs")
+def _annotator_bt(given: list[Preference]) -> Combined:
+    """Fit one model to all pairs; who is good at one prompt is taken to be good at the others."""
+    pairs, others = judged_pairs(given)
+    voted = [pair for pair in pairs if pair.ballots]
+    judged = [row for number, pair in enumerate(voted) for row in _judged(number, pair)]
+    rest = [p for pair in pairs if not pair.ballots for p in pair.judgements] + others
+    if not judged:
+        return Combined(tuple(rest), len(given))
+    known = all(p.order_shown is not None for pair in voted for p in pair.judgements)
+    settings = Settings() if known else Settings(side_sd=0.0)
+    found = annotator_bradley_terry(judged, settings, clusters=[row[0][0] for row in judged])
+    labels = [labelled(pair, found.preference(*_names(pair)), "annotator_bt") for pair in voted]
+    note = () if known else ("nobody's side bias is modelled, since the order shown is not known of every judgement",)
+    return Combined((*labels, *rest), len(given), notes=note)
+
+
+def _names(pair: JudgedPair) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Both replies, named by prompt and text, the first judgement's first one in front."""
+    first, second = (candidate.text for candidate in pair.first.candidates)
+    return (pair.key[0], first), (pair.key[0], second)
+
+
+def _judged(number: int, pair: JudgedPair) -> Iterator[tuple[tuple[str, str], tuple[str, str], str, float]]:
+    seen: set[str] = set()
+    for place, p in enumerate(pair.judgements):
+        value = vote(p)
+        if value is None or p.annotator in seen:
+            continue
+        if p.annotator:
+            seen.add(p.annotator)
+        names = [(pair.key[0], candidate.text) for candidate in p.candidates]
+        who = p.annotator or f"unnamed {number}/{place}"
+        swapped = p.order_shown is not None and p.order_shown[0] == 1
+        yield (names[1], names[0], who, 1 - value) if swapped else (names[0], names[1], who, value)

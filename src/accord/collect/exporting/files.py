@@ -71,7 +71,15 @@ def data_file(split: str, form: FileFormat) -> str:
     return f"data/{split}-00000-of-00001.parquet" if suffix(form) == ".parquet" else f"data/{split}.jsonl"
 
 
-def write_folder(folder: Path, kind: Kind, form: FileFormat, splits: Mapping[str, Table], card: str) -> Written:
+def write_folder(
+    folder: Path,
+    kind: Kind,
+    form: FileFormat,
+    splits: Mapping[str, Table],
+    card: str,
+    *,
+    extra: Mapping[str, str] | None = None,
+) -> Written:
     """Write an export folder.
 
     Args:
@@ -80,6 +88,7 @@ def write_folder(folder: Path, kind: Kind, form: FileFormat, splits: Mapping[str
         form: how to write them.
         splits: name -> rows.
         card: text of README.md.
+        extra: further text files by name.
 
     Raises:
         DataError: the folder holds something else, or cannot be written.
@@ -93,6 +102,9 @@ def write_folder(folder: Path, kind: Kind, form: FileFormat, splits: Mapping[str
                 _write_saved(temporary / split, kind, split, rows)
         if form == "dataset":
             _json(temporary / "dataset_dict.json", {"splits": list(splits)})
+        for name, text in (extra or {}).items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            _text(temporary / name, text)
         sums = _sums(temporary)
         content = hashlib.sha256("".join(f"{name}\0{value}\n" for name, value in sums.items()).encode()).hexdigest()
         _text(temporary / CARD, card)
@@ -166,10 +178,10 @@ def _write_file(path: Path, kind: Kind, rows: Table) -> None:
 
 
 def _arrow(kind: Kind, rows: Table) -> Any:
+    if kind == "preferences":  # `meta` is text already, at every level
+        return typed(rows.rows, record_types(Preference.model_fields))
     types = {name: _TYPES.get(name, _TEXT) for name in rows.columns}
-    if kind == "preferences":
-        types = record_types(Preference.model_fields)
-    elif kind == "annotations":
+    if kind == "annotations":
         types = annotation_types(rows.columns)
     return typed(rows.flat(), types)
 
