@@ -25,8 +25,8 @@ RULES = ProjectSettings(
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Generator[Site]:
-    made = make_site(tmp_path, rules=RULES)
+def site(tmp_path: Path, store_url: str) -> Generator[Site]:
+    made = make_site(tmp_path, rules=RULES, url=store_url)
     yield made
     close(made)
 

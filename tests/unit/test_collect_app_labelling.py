@@ -16,8 +16,8 @@ from accord.collect.schema import AnnotationRow, AssignmentRow
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Generator[Site]:
-    made = make_site(tmp_path)
+def site(tmp_path: Path, store_url: str) -> Generator[Site]:
+    made = make_site(tmp_path, url=store_url)
     yield made
     close(made)
 

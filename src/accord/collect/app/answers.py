@@ -7,6 +7,7 @@ People who asked for a page get a page with the same words.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, cast
@@ -14,11 +15,16 @@ from typing import Any, cast
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from sqlalchemy.exc import DataError as DatabaseDataError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from accord.collect import failures
 from accord.errors import AccordError
 from accord.types import Record
+
+log = logging.getLogger("accord.collect")
 
 
 class ErrorDetail(Record):
@@ -161,6 +167,17 @@ def install(app: FastAPI) -> None:
         detail = ErrorDetail(message=phrase, where=None, fix=None, code=code)
         return respond(request, status, detail, error.headers)
 
+    async def unstorable(request: Request, error: Exception) -> Response:
+        # What no record's own check refused, and the database cannot hold: NUL in a query, integers beyond 64 bits.
+        log.info("%s %s: %s", request.method, request.url.path, error)
+        what = "a value cannot be stored or looked up"
+        return respond(request, 422, ErrorDetail(message=what, fix="send ordinary text and numbers", code="invalid"))
+
+    async def no_database(request: Request, error: Exception) -> Response:
+        log.error("%s %s: %s", request.method, request.url.path, error)
+        detail = ErrorDetail(message="the database does not answer", fix="send it again", code="unavailable")
+        return respond(request, 503, detail, {"Retry-After": "5"})
+
     async def go(request: Request, error: Exception) -> Response:
         del request
         return RedirectResponse(cast(GoTo, error).url, 303)
@@ -169,3 +186,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(GoTo, go)
+    for kind in (DatabaseDataError, OverflowError):
+        app.add_exception_handler(kind, unstorable)
+    for kind in (OperationalError, PoolTimeout):
+        app.add_exception_handler(kind, no_database)
