@@ -3,9 +3,11 @@
     python benchmarks/collect_values.py --runs runs --seeds 0 1 2 3 4 --page docs/results/collect-lab.md
     python benchmarks/collect_values.py --runs runs --seeds 0 --minutes 4       # a part of it; exit 75 = not done yet
 
-Every seed has one base and one SFT model, which all its reward models start from; within a seed the arms of an
-experiment share pairs, judgements, start and order of the data. Each finished arm is a line of `collect-values.jsonl`
-beside the runs, and what is there is not done again.
+Every seed has one base and one SFT model, which all its reward models start from. Within a seed the arms of an
+experiment share pairs, judgements, start and order of the data, and what is compared is the mean over several draws of
+people, pairs and votes. Reward models are Bradley-Terry heads on frozen features of the SFT model, whose fit has no
+noise of its own; the arms named "whole" train all weights. Each finished arm is a line of `collect-values.jsonl` beside
+the runs, and what is there is not done again.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lab_rewards import World, fit_reward, gold_accuracy, load_world, prepare
+from lab_rewards import Labels, World, best_ridge, by_prompt, fit_head, fit_reward, gold_accuracy, load_world, prepare
 
 from accord import lab, rng
 from accord.collect.labels import estimated_labels
@@ -36,16 +38,22 @@ from accord.types import Preference
 
 LABELS_A_PAIR = 4
 METHODS = ("mean", "majority", "one_coin", "dawid_skene", "annotator_bt")
+WHOLE = ("mean", "dawid_skene", "annotator_bt")
+"""Those that whole reward models are trained on."""
 BUDGETS = (1000, 2400)
 """Labels."""
-ROUNDS = (200, 400, 800)
+DRAWS = {"labels": 6, "active": 6, "rules": 6}
+"""Draws of people, pairs and votes behind each number of a seed."""
+ROUNDS = (200, 400, 800, 1600)
 """Labels in all after each round of active selection, one a pair."""
-HEADS = 4
+HEADS = 8
 SELECTIONS: dict[str, dict[str, float]] = {
     "random": {"random": 1.0},
     "uncertainty": {"random": 0.15, "uncertainty": 0.85},
     "disagreement": {"random": 0.15, "disagreement": 0.85},
     "coverage": {"random": 0.15, "coverage": 0.85},
+    "coverage of embeddings": {"random": 0.15, "coverage": 0.85},
+    "all in turn": {"random": 0.25, "uncertainty": 0.25, "disagreement": 0.25, "coverage": 0.25},
 }
 PEOPLE, GROUP_PAIRS = 12, 400
 DIVIDED: dict[str, tuple[int, dict[str, float], dict[str, float]]] = {
@@ -66,7 +74,7 @@ DIVIDED: dict[str, tuple[int, dict[str, float], dict[str, float]]] = {
     ),
 }
 """Groups that want different things: people of 12, weights of the gold parts, liking of visible features."""
-RULES = ("mean", "majority", "group_mixture", "worst_group", "heads: mean", "heads: worst")
+RULES = ("mean", "majority", "group_mixture", "worst_group", "heads: mean", "heads: worst", "heads: own")
 
 Task = tuple[tuple[Any, ...], Callable[[], dict[str, Any]]]
 
@@ -142,72 +150,110 @@ def label_quality(rows: Sequence[Preference]) -> dict[str, float]:
     return {"labels_right": float(np.mean(right)), "label_loss": float(np.mean(loss))}
 
 
+def label_rows(world: World, rows: Sequence[Preference], pairs: Sequence[int]) -> Labels:
+    """Labels as (number of the pair, P(first is better)); pairs that nobody ordered are left out."""
+    place = {(world.pairs[i][0].id, *(c.text for c in world.pairs[i][1])): i for i in pairs}
+    found: list[tuple[int, float]] = []
+    for row in rows:
+        if not row.both_bad:
+            p = row.soft if row.soft is not None else 0.5 if row.tie else float(row.choice == 0)
+            found.append((place[row.prompt.id, row.candidates[0].text, row.candidates[1].text], p))
+    return found
+
+
+def chosen_pairs(world: World, draw: int, count: int) -> list[int]:
+    """Pairs to label in one draw."""
+    return [
+        int(i) for i in rng.generator(world.seed, "collect-lab", "pairs", draw).permutation(len(world.pairs))[:count]
+    ]
+
+
 def estimator(seed: int, runs: Path, kind: str, budget: int, method: str) -> dict[str, Any]:
-    """Reward model from `budget` labels, four a pair (or one)."""
+    """Reward models from `budget` labels, four a pair (or one)."""
     world = world_of(seed, runs)
-    each = 1 if method == "one label a pair" else LABELS_A_PAIR
-    judged = judge(world, panel(seed, kind), range(budget // each), each, kind)
-    rows = aggregate(judged, "weighted") if each == 1 else merged(judged, method)
-    scores = [s.mean(axis=0) for s in fit_reward(world, rows).held_out()]
-    return {"accuracy": gold_accuracy(world, scores), **label_quality(rows), "labels": len(judged)}
+    found: list[dict[str, float]] = []
+    for draw in range(DRAWS["labels"]):
+        each = 1 if method == "one label a pair" else LABELS_A_PAIR
+        pairs = chosen_pairs(world, draw, budget // each)
+        judged = judge(world, panel(rng.derive(seed, draw), kind), pairs, each, f"{kind} {draw}")
+        rows = aggregate(judged, "weighted") if each == 1 else merged(judged, method)
+        head = fit_head(world, label_rows(world, rows, pairs))
+        accuracy = gold_accuracy(world, by_prompt(world, world.held_features @ head))
+        found.append({"accuracy": accuracy, **label_quality(rows)})
+    return means(found)
 
 
-def label_study(seed: int, runs: Path, kind: str, budget: int, method: str) -> dict[str, Any]:
-    """Quality of the labels alone, for more draws of people and votes than can be trained on."""
-    world = replace(world_of(0, runs), seed=1000 + seed)
-    judged = judge(world, panel(1000 + seed, kind), range(budget // LABELS_A_PAIR), LABELS_A_PAIR, kind)
-    return label_quality(merged(judged, method))
+def whole(seed: int, runs: Path, kind: str, budget: int, method: str) -> dict[str, Any]:
+    """The same with all weights of one reward model trained, on the first draw."""
+    world = world_of(seed, runs)
+    pairs = chosen_pairs(world, 0, budget // LABELS_A_PAIR)
+    judged = judge(world, panel(rng.derive(seed, 0), kind), pairs, LABELS_A_PAIR, f"{kind} 0")
+    return {"accuracy": gold_accuracy(world, fit_reward(world, merged(judged, method)))}
+
+
+def means(found: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Mean of each number over draws."""
+    return {name: float(np.mean([f[name] for f in found])) for name in found[0]}
 
 
 # --- 2. which pair next -----------------------------------------------------------------------------------------------
 
 
 def active(seed: int, runs: Path, policy: str) -> dict[str, Any]:
-    """Rounds of choosing pairs, labelling them once and training an ensemble that chooses the next."""
-    world = world_of(seed, runs)
-    people = lab.pool(rng.derive(seed, "collect-lab", "active pool"), PEOPLE)
-    chosen = [int(i) for i in rng.generator(seed, "collect-lab", "start").permutation(len(world.pairs))[: ROUNDS[0]]]
-    found: dict[str, Any] = {}
+    """Rounds of choosing pairs, labelling them once and fitting an ensemble that chooses the next."""
+    return means([one_active(world_of(seed, runs), policy, draw) for draw in range(DRAWS["active"])])
+
+
+def one_active(world: World, policy: str, draw: int) -> dict[str, float]:
+    """One draw; all policies start from the same pairs, and a pair has the same label whoever chose it."""
+    people = lab.pool(rng.derive(world.seed, "collect-lab", "active pool", draw), PEOPLE)
+    chosen = chosen_pairs(world, 100 + draw, ROUNDS[0])
+    found: dict[str, float] = {}
     for number, total in enumerate(ROUNDS):
-        rows = judge(world, people, chosen, 1, "active")
-        # The first model is the same for all policies: the same start, data and order.
-        model = fit_reward(world, rows, heads=HEADS)
-        found[f"accuracy {total}"] = gold_accuracy(world, [s.mean(axis=0) for s in model.held_out()])
+        labels = label_rows(world, judge(world, people, chosen, 1, f"active {draw}"), chosen)
+        ridge = best_ridge(world, labels)
+        scores = world.held_features @ fit_head(world, labels, ridge=ridge)
+        found[f"accuracy {total}"] = gold_accuracy(world, by_prompt(world, scores))
         gaps = np.abs(world.differences[chosen])
         found[f"ties {total}"], found[f"gap {total}"] = float((gaps < 1e-9).mean()), float(gaps.mean())
         if total == ROUNDS[-1]:
-            return found
+            break
         left = np.setdiff1d(np.arange(len(world.pairs)), chosen)
-        signals = signals_of(world, left, chosen, model if policy in ("uncertainty", "disagreement") else None)
-        picks = select(signals, ROUNDS[number + 1] - total, SELECTIONS[policy], seed=rng.derive(seed, "pick", total))
+        heads = bootstrap_heads(world, labels, ridge, rng.derive(world.seed, "heads", draw, total))
+        members = heads @ (world.features[left, 0] - world.features[left, 1]).T
+        features = embeddings(world) if policy == "coverage of embeddings" else ngrams_of(world.seed)
+        signals = Signals(len(left), members.mean(axis=0), members, features[left], features[chosen])
+        seed = rng.derive(world.seed, "pick", draw, total)
+        picks = select(signals, ROUNDS[number + 1] - total, SELECTIONS[policy], seed=seed)
         chosen += [int(left[p.index]) for p in picks]
     return found
 
 
-def signals_of(world: World, left: np.ndarray, chosen: Sequence[int], model: Any) -> Signals:
-    """What the policies know about the pairs that are left."""
-    features = features_of(world.seed, id(world))
-    members = None if model is None else model.differences([world.pairs[i] for i in left])
-    mean = None if members is None else members.mean(axis=0)
-    return Signals(len(left), mean, members, features[left], features[list(chosen)])
+def bootstrap_heads(world: World, labels: Labels, ridge: float, seed: int) -> np.ndarray:
+    """(K, D) heads that weigh the labels with draws from Poisson(1)."""
+    draws = rng.generator(seed, "poisson").poisson(1.0, size=(HEADS, len(labels))).astype(np.float64)
+    return np.array([fit_head(world, labels, ridge=ridge, weights=w) for w in draws])
+
+
+def embeddings(world: World) -> np.ndarray:
+    """Mean of the features of both replies of each pair, rows of length 1."""
+    rows = world.features.mean(axis=1)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 @lru_cache(maxsize=1)
-def features_of(seed: int, key: int) -> np.ndarray:
+def ngrams_of(seed: int) -> np.ndarray:
     """n-grams of prompt and both replies of every pair."""
-    del key
-    texts = [
-        " ".join([*(m.content for m in p.messages), *(c.text for c in cs)]) for p, cs in world_of(seed, _RUNS[0]).pairs
-    ]
-    return ngram_features(texts)
+    pairs = world_of(seed, _RUNS[0]).pairs
+    return ngram_features([" ".join([*(m.content for m in p.messages), *(c.text for c in cs)]) for p, cs in pairs])
 
 
 # --- 3. rules about groups --------------------------------------------------------------------------------------------
 
 
-def divided_people(seed: int) -> list[Annotator]:
+def divided_people(seed: int, draw: int = 0) -> list[Annotator]:
     """Twelve people of three groups that want different things, with the attention and noise of the usual pool."""
-    people = iter(lab.pool(rng.derive(seed, "collect-lab", "divided"), PEOPLE))
+    people = iter(lab.pool(rng.derive(seed, "collect-lab", "divided", draw), PEOPLE))
     return [
         replace(next(people), id=f"{group}-{k}", group=group, weights=weights, biases=biases, flip=0.15)
         for group, (number, weights, biases) in DIVIDED.items()
@@ -217,25 +263,27 @@ def divided_people(seed: int) -> list[Annotator]:
 
 def rule(seed: int, runs: Path, name: str) -> dict[str, Any]:
     """What choosing the best of a prompt's replies by a rule's reward model is worth to each group."""
-    world = world_of(seed, runs)
-    judged = judge(world, divided_people(seed), range(GROUP_PAIRS), PEOPLE, "divided")
-    names = sorted(DIVIDED)
-    if name.startswith("heads"):
-        rows = [
-            row.model_copy(update={"group": group, "id": f"{row.id}-{group}"})
-            for group in names
-            for row in aggregate([p for p in judged if p.group == group], "weighted")
-        ]
-        model = fit_reward(world, rows, names=names)
-        scores = model.held_out()
-        everything = np.concatenate(scores, axis=1)
-        mean, std = everything.mean(axis=1, keepdims=True), everything.std(axis=1, keepdims=True)
-        unit = [(s - mean) / std for s in scores]
-        combined = [s.min(axis=0) if name.endswith("worst") else s.mean(axis=0) for s in unit]
-        alone = {f"alone {g}": gains(world, [s[k] for s in unit])[g] for k, g in enumerate(names)}
-        return {**gains(world, combined), **alone}
-    rows = aggregate(judged, "weighted") if name == "mean" else aggregate(judged, name)  # type: ignore[arg-type]
-    return gains(world, [s.mean(axis=0) for s in fit_reward(world, rows).held_out()])
+    return means([one_rule(world_of(seed, runs), name, draw) for draw in range(DRAWS["rules"])])
+
+
+def one_rule(world: World, name: str, draw: int) -> dict[str, float]:
+    """One draw of people, pairs and votes; everybody judges every pair."""
+    pairs = chosen_pairs(world, 200 + draw, GROUP_PAIRS)
+    judged = judge(world, divided_people(world.seed, draw), pairs, PEOPLE, f"divided {draw}")
+    if not name.startswith("heads"):
+        rows = aggregate(judged, "weighted") if name == "mean" else aggregate(judged, name)  # type: ignore[arg-type]
+        head = fit_head(world, label_rows(world, rows, pairs))
+        return gains(world, by_prompt(world, world.held_features @ head))
+    scores: list[np.ndarray] = []
+    for group in DIVIDED:
+        own = aggregate([p for p in judged if p.group == group], "weighted")
+        head = fit_head(world, label_rows(world, own, pairs))
+        seen = (world.features[pairs] @ head).ravel()
+        scores.append((world.held_features @ head - seen.mean()) / seen.std())
+    if name == "heads: own":
+        return {g: gains(world, by_prompt(world, s))[g] for g, s in zip(DIVIDED, scores, strict=True)}
+    joint = np.min(scores, axis=0) if name.endswith("worst") else np.mean(scores, axis=0)
+    return gains(world, by_prompt(world, joint))
 
 
 def gains(world: World, scores: Sequence[np.ndarray]) -> dict[str, float]:
@@ -249,8 +297,7 @@ def gains(world: World, scores: Sequence[np.ndarray]) -> dict[str, float]:
             won += worth[int(np.argmax(given))] - worth.mean()
             possible += worth.max() - worth.mean()
         found[group] = won / possible
-    found["gold"] = gold_accuracy(world, scores)
-    return found
+    return {**found, "worst off": min(found.values())}
 
 
 # --- the run ----------------------------------------------------------------------------------------------------------
@@ -264,23 +311,21 @@ def world_of(seed: int, runs: Path) -> World:
     return load_world(seed, runs)
 
 
-def tasks(seeds: Sequence[int], runs: Path, studies: int) -> Iterator[Task]:
+def tasks(seeds: Sequence[int], runs: Path) -> Iterator[Task]:
     """Everything to do, by name."""
     for seed in seeds:
-        for kind, budgets in (("hostile", BUDGETS), ("clean", BUDGETS[:1])):
-            for budget in budgets:
-                arms = (*METHODS, "one label a pair") if budget == BUDGETS[0] else METHODS
-                for method in arms:
+        for kind in ("hostile", "clean"):
+            for budget in BUDGETS:
+                for method in (*METHODS, "one label a pair"):
                     yield ("labels", seed, kind, budget, method), partial(estimator, seed, runs, kind, budget, method)
         for policy in SELECTIONS:
             yield ("active", seed, policy), partial(active, seed, runs, policy)
         for name in RULES:
             yield ("rules", seed, name), partial(rule, seed, runs, name)
-    for seed in range(studies):
-        for kind in ("hostile", "clean"):
-            for budget in BUDGETS:
-                for method in METHODS:
-                    yield ("study", seed, kind, budget, method), partial(label_study, seed, runs, kind, budget, method)
+    for seed in seeds:
+        for method in WHOLE:
+            arm = ("hostile", BUDGETS[-1], method)
+            yield ("whole", seed, *arm), partial(whole, seed, runs, *arm)
 
 
 def main() -> None:
@@ -288,7 +333,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--studies", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--skip", nargs="*", default=[], help="arms to leave out")
     parser.add_argument("--page", type=Path)
@@ -302,7 +346,7 @@ def main() -> None:
     for seed in given.seeds:
         if not (given.runs / f"collect-{seed}" / "run.json").is_file():
             prepare(seed, given.runs)
-    for name, work in tasks(given.seeds, given.runs, given.studies):
+    for name, work in tasks(given.seeds, given.runs):
         if name in done or set(map(str, name)) & set(given.skip):
             continue
         if time.monotonic() > until:

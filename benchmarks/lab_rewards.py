@@ -14,26 +14,25 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit
 
 from accord import lab, rng
+from accord.batch import collate
 from accord.lab.gold import Gold
 from accord.models import chat
 from accord.models.build import reward_from_causal
 from accord.models.checkpoint import load_causal, load_tokenizer
-from accord.models.members import MemberIndex
-from accord.models.score_heads import with_heads
-from accord.rewards.ensemble import MembersReward
 from accord.rewards.learned import LearnedReward
-from accord.train.examples import Example, from_preferences
+from accord.train.examples import from_preferences
 from accord.train.loop import Learner, fit
-from accord.train.objectives import BradleyTerry, EnsembleBradleyTerry
+from accord.train.objectives import BradleyTerry
 from accord.train.optim import adamw, schedule
-from accord.train.rated import with_bootstrap
 from accord.train.sources import Offline
 from accord.types import Candidate, Preference, Prompt
 
-BATCH, EPOCHS, RATE, LEAST = 32, 2, 5e-4, 24
-"""Pairs a step, passes over the data, peak learning rate, and at least that many steps."""
+BATCH, EPOCHS, RATE = 32, 3, 5e-4
+"""Whole reward models: pairs a step, passes over the data, peak learning rate."""
 MAX_LENGTH = 128
 
 Pair = tuple[Prompt, tuple[Candidate, Candidate]]
@@ -76,6 +75,10 @@ class World:
     """Of these."""
     rows: list[list[int]] = field(default_factory=list)
     """Token ids of all of them, one after the other."""
+    features: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    """(pairs, 2, D) of the replies to label, standardised."""
+    held_features: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    """(rows, D) of the held-out replies, on the same scale."""
 
     @property
     def differences(self) -> np.ndarray:
@@ -104,87 +107,138 @@ def load_world(seed: int, runs: Path) -> World:
         world.gold.append([lab.score(prompt, t) for t in texts])
         opening = chat.encode_prompt(world.tokenizer, prompt.messages)
         world.rows += [[*opening, *chat.encode_completion(world.tokenizer, t)] for t in texts]
+    _add_features(world, root / "features.npz")
     return world
+
+
+def _add_features(world: World, cache: Path) -> None:
+    """Hidden states of the SFT model after half and all of its layers: at the last token, and the reply's mean."""
+    if not cache.is_file():
+        sequences: list[list[int]] = []
+        lengths: list[int] = []
+        asked = [(p, [c.text for c in cs]) for p, cs in world.pairs]
+        for prompt, texts in [*asked, *zip(world.prompts, world.replies, strict=True)]:
+            opening = chat.encode_prompt(world.tokenizer, prompt.messages)
+            for text in texts:
+                reply = chat.encode_completion(world.tokenizer, text)
+                sequences.append([*opening, *reply])
+                lengths.append(len(reply))
+        np.savez(cache, features=_hidden(world.hf, sequences, lengths))
+    features = np.load(cache)["features"].astype(np.float64)
+    asked_rows = 2 * len(world.pairs)
+    mean, std = features[:asked_rows].mean(axis=0), features[:asked_rows].std(axis=0) + 1e-6
+    features = (features - mean) / std
+    world.features = features[:asked_rows].reshape(len(world.pairs), 2, -1)
+    world.held_features = features[asked_rows:]
+
+
+@torch.no_grad()
+def _hidden(hf: Any, sequences: Sequence[Sequence[int]], lengths: Sequence[int]) -> np.ndarray:
+    found: list[np.ndarray] = [np.zeros(0)] * len(sequences)
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    for start in range(0, len(order), 128):
+        places = order[start : start + 128]
+        batch = collate(
+            [sequences[i] for i in places],
+            [[False] * (len(sequences[i]) - lengths[i]) + [True] * lengths[i] for i in places],
+            pad_id=0,
+        )
+        mask = batch.token_mask_BT.long()
+        states = hf(input_ids=batch.ids_BT, attention_mask=mask, output_hidden_states=True).hidden_states
+        reply = batch.response_mask_BT.float()
+        last = mask.sum(dim=1) - 1
+        parts: list[torch.Tensor] = []
+        for layer in (states[(len(states) - 1) // 2], states[-1]):
+            parts += [layer[torch.arange(len(places)), last]]
+            parts += [(layer * reply[:, :, None]).sum(dim=1) / reply.sum(dim=1, keepdim=True)]
+        for place, row in zip(places, torch.cat(parts, dim=1).numpy(), strict=True):
+            found[place] = row
+    return np.array(found, dtype=np.float32)
+
+
+Labels = Sequence[tuple[int, float]]
+"""(number of the pair, P(first reply is better))."""
+RIDGES = (300.0, 1000.0, 3000.0)
+
+
+def fit_head(world: World, labels: Labels, *, ridge: float = 0.0, weights: np.ndarray | None = None) -> np.ndarray:
+    """Bradley-Terry head (D) on the frozen features; log loss of soft labels plus ridge / 2 times squared weights.
+
+    Args:
+        world: has the features.
+        labels: a row a label.
+        ridge: penalty; 0 = the best of `RIDGES` by the log loss of the labels on the other half of the pairs.
+        weights: of the rows; None = 1.
+    """
+    pairs = np.array([i for i, _ in labels])
+    target = np.array([p for _, p in labels])
+    rows = world.features[pairs, 0] - world.features[pairs, 1]
+    weight = np.ones(len(pairs)) if weights is None else weights
+    ridge = ridge or best_ridge(world, labels)
+    return _logistic(rows, target, weight, ridge)
+
+
+def best_ridge(world: World, labels: Labels) -> float:
+    """The best of `RIDGES`, see `fit_head`."""
+    pairs = np.array([i for i, _ in labels])
+    target = np.array([p for _, p in labels])
+    rows = world.features[pairs, 0] - world.features[pairs, 1]
+    fold = pairs % 2
+    losses: list[float] = []
+    for ridge in RIDGES:
+        loss = 0.0
+        for k in range(2):
+            seen, left = fold != k, fold == k
+            logit = rows[left] @ _logistic(rows[seen], target[seen], np.ones(int(seen.sum())), ridge / 2)
+            loss -= float((target[left] * log_expit(logit) + (1 - target[left]) * log_expit(-logit)).sum())
+        losses.append(loss)
+    return RIDGES[int(np.argmin(losses))]
+
+
+def _logistic(rows: np.ndarray, target: np.ndarray, weight: np.ndarray, ridge: float) -> np.ndarray:
+    def loss(head: np.ndarray) -> tuple[float, np.ndarray]:
+        logit = rows @ head
+        value = -(weight * (target * log_expit(logit) + (1 - target) * log_expit(-logit))).sum()
+        slope = rows.T @ (weight * (expit(logit) - target))
+        return float(value + 0.5 * ridge * head @ head), slope + ridge * head
+
+    return minimize(loss, np.zeros(rows.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 60}).x
+
+
+def by_prompt(world: World, scores: np.ndarray) -> list[np.ndarray]:
+    """Scores of all held-out replies, apart by prompt (last axis)."""
+    return np.split(scores, np.cumsum([len(r) for r in world.replies])[:-1], axis=-1)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@dataclass
-class Trained:
-    """A reward model as a function of token ids."""
+def fit_reward(world: World, preferences: Sequence[Preference]) -> list[np.ndarray]:
+    """Train a whole reward model and return the scores of each held-out prompt's replies.
 
-    world: World
-    reward: LearnedReward | MembersReward
-
-    def members(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
-        """(K, rows) raw scores."""
-        if isinstance(self.reward, MembersReward):
-            return self.reward.outputs(sequences).T.numpy()
-        return np.array([self.reward.score_ids(sequences)])
-
-    def differences(self, pairs: Sequence[Pair]) -> np.ndarray:
-        """(K, pairs) score of the first reply minus that of the second, log-odds."""
-        tokenizer = self.world.tokenizer
-        sequences: list[list[int]] = []
-        for prompt, replies in pairs:
-            opening = chat.encode_prompt(tokenizer, prompt.messages)
-            sequences += [[*opening, *chat.encode_completion(tokenizer, c.text)] for c in replies]
-        scores = self.members(sequences)
-        return scores[:, 0::2] - scores[:, 1::2]
-
-    def held_out(self) -> list[np.ndarray]:
-        """(K, replies) raw scores of each held-out prompt's replies."""
-        scores = self.members(self.world.rows)
-        ends = np.cumsum([len(r) for r in self.world.replies])
-        return np.split(scores, ends[:-1], axis=1)
-
-
-def fit_reward(
-    world: World, preferences: Sequence[Preference], *, heads: int = 0, names: Sequence[str] = (), stream: str = ""
-) -> Trained:
-    """Train a reward model; the start and the order of the data depend on the world's seed alone.
+    The start and the order of the data depend on the world's seed alone.
 
     Args:
         world: gives the SFT model.
         preferences: labels.
-        heads: members of an ensemble (bootstrap weights); 0 = a plain reward model.
-        names: groups; one head each, which learns from the rows of that group only.
-        stream: another start, by name.
     """
-    found = from_preferences(preferences, world.tokenizer, max_length=MAX_LENGTH, overlong="drop").examples
-    examples: Sequence[Example] = found
-    seed = rng.derive(world.seed, "collect-lab", stream)
+    examples = from_preferences(preferences, world.tokenizer, max_length=MAX_LENGTH, overlong="drop").examples
+    seed = rng.derive(world.seed, "collect-lab")
     model = reward_from_causal(world.hf, seed=rng.derive(seed, "head"))
-    module: Any = model
-    if names:
-        from accord.train.rated import with_groups
-
-        examples = with_groups(found, names)
-        module = with_heads(model, len(names), rng.derive(seed, "heads"))
-    elif heads:
-        examples = with_bootstrap(found, heads, rng.derive(seed, "bootstrap"))
-        module = with_heads(model, heads, rng.derive(seed, "heads"))
-    many = bool(names or heads)
-    steps = max(LEAST, round(EPOCHS * len(examples) / BATCH))
+    steps = round(EPOCHS * len(examples) / BATCH)
     learner = Learner(
-        module,
-        module,
-        adamw(module, learning_rate=RATE),
+        model,
+        model,
+        adamw(model, learning_rate=RATE),
         schedule("linear", steps=steps, warmup_steps=round(0.1 * steps)),
         token_budget=4096,
     )
     pad = world.tokenizer.pad_token_id
     source = Offline(examples, batch_size=BATCH, pad_id=pad, seed=rng.derive(seed, "order"))
-    fit(learner, source, EnsembleBradleyTerry(center=0.01) if many else BradleyTerry(center=0.01), steps=steps)
-    module.requires_grad_(False)
-    if not many:
-        return Trained(world, LearnedReward(module, pad_id=pad, length=None))
-    count = len(names) or heads
-    labels = tuple(names) or tuple(str(k) for k in range(count))
-    index = MemberIndex("heads", "ensemble", labels, (0.0,) * count, (1.0,) * count)
-    return Trained(world, MembersReward(module, index, pad_id=pad))
+    fit(learner, source, BradleyTerry(center=0.01), steps=steps)
+    model.requires_grad_(False)
+    return by_prompt(world, np.array(LearnedReward(model, pad_id=pad, length=None).score_ids(world.rows)))
 
 
 def gold_accuracy(world: World, scores: Sequence[np.ndarray]) -> float:

@@ -7,6 +7,7 @@ from mutants.machinery import MACHINERY
 from mutants.mutant import Mutant
 from mutants.preferences import PREFERENCES
 from mutants.speed import SPEED
+from mutants.values import VALUES
 
-MUTANTS: list[Mutant] = [*ARITHMETIC, *PREFERENCES, *MACHINERY, *SPEED]
+MUTANTS: list[Mutant] = [*ARITHMETIC, *PREFERENCES, *MACHINERY, *SPEED, *VALUES]
 """In order of the files."""
