@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, cast
 
@@ -46,6 +46,8 @@ class Item:
     candidates: tuple[Candidate, ...]
     verdict: Preference | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `NewTask` that go before the options: slice, policy, propensity."""
 
 
 def line_of(where: str) -> int:
@@ -190,29 +192,29 @@ def _blind(item: Item, options: ImportOptions, made: Prepared) -> Item:
         names = sorted({leak.text for leak in found})
         kept.append(candidate.model_copy(update={"meta": {**candidate.meta, "names": names}}))
     if len(kept) == len(item.candidates):
-        return Item(item.where, item.prompt, tuple(kept), item.verdict, item.meta)
+        return replace(item, candidates=tuple(kept))
     # What was said about replies that are not all there any more says nothing about the rest.
-    return Item(item.where, item.prompt, tuple(kept), None, item.meta)
+    return replace(item, candidates=tuple(kept), verdict=None)
 
 
 def _parts(item: Item, options: ImportOptions) -> list[tuple[str, Item]]:
     """Return (kind, item) of the tasks one item makes."""
     unique = tuple({c.text.strip(): c for c in item.candidates}.values())
     if len(unique) < len(item.candidates):
-        item = Item(item.where, item.prompt, unique, None, item.meta)
+        item = replace(item, candidates=unique, verdict=None)
     number = len(item.candidates)
     kind = options.kind if options.kind != "auto" else "rate" if number == 1 else "pair" if number == 2 else "rank"
     if number == 0 or (number == 1 and kind in ("pair", "rank")):
         raise RowError(f"{number} different replies are left to compare" if number else "no reply is left to judge")
     if kind in ("rate", "edit"):
-        return [(kind, Item(item.where, item.prompt, (c,), None, item.meta)) for c in item.candidates]
+        return [(kind, replace(item, candidates=(c,), verdict=None)) for c in item.candidates]
     if kind == "rank":
         if number > MOST:
             raise RowError(f"{number} replies; a ranking has at most {MOST}")
         return [("rank", item)]
     if number == 2:
         return [("pair", item)]
-    return [("pair", Item(item.where, item.prompt, pair, None, item.meta)) for pair in _pairs(item, options)]
+    return [("pair", replace(item, candidates=pair, verdict=None)) for pair in _pairs(item, options)]
 
 
 def _pairs(item: Item, options: ImportOptions) -> list[tuple[Candidate, Candidate]]:
@@ -254,5 +256,6 @@ def _task(item: Item, kind: str, options: ImportOptions, gold_of: Callable[[Item
             "purpose": options.purpose,
             "tags": options.tags,
             "meta": {"import": dict(item.meta)} if item.meta else {},
+            **item.extra,
         }
     )
