@@ -113,6 +113,16 @@ def test_a_decision_becomes_a_hidden_test_with_the_candidate_that_was_chosen(sit
     assert [item["candidates"][item["gold"]["position"]][-8:] for item in items] == [".1 to it"[-7:] + "."] * 6
 
 
+def test_annotators_are_listed_with_what_to_look_at(site: Site) -> None:
+    client = site.client("annotator")
+    for _ in range(10):
+        task = client.post("/api/v1/claim", json={}).json()
+        assert client.post("/api/v1/submit", json=submission(task)).status_code == 200
+    row = site.client("admin").get("/api/v1/admin/annotators").json()["annotators"][0]
+    assert (row["handle"], row["done"], row["median_seconds"]) == ("the-annotator", 10, 0.9)
+    assert row["flags"] == ["very fast"]
+
+
 def test_settings_are_replaced_whole_and_every_change_is_on_record(site: Site) -> None:
     admin = site.client("admin")
     rules = admin.get("/api/v1/admin/settings").json()

@@ -25,7 +25,7 @@ from accord.collect.records import ProjectSettings, TaskView, Verdict
 from accord.collect.schema import AnnotationRow, TaskRow
 from accord.errors import DataError
 
-KILLS, CLIENTS, TASKS, OVERLAP = 10, 8, 400, 2
+KILLS, CLIENTS, TASKS, OVERLAP = 10, 8, 240, 2
 
 
 class Server:
@@ -125,7 +125,7 @@ def test_kill_nine_ten_times_loses_no_acknowledged_label(tmp_path: Path) -> None
             time.sleep(0.4)
             assert server.stop(signal.SIGKILL) == -signal.SIGKILL
             server.start()
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 200
         while time.monotonic() < deadline:
             with open_store(db) as store, store.read() as session:
                 if not session.scalar(select(func.count()).select_from(TaskRow).where(TaskRow.state == "open")):

@@ -24,6 +24,7 @@ from accord.collect.app.shapes import (
 )
 from accord.collect.app.shapes_admin import (
     Agreement,
+    AnnotatorEntry,
     Annotators,
     Events,
     GoldEntry,
@@ -41,6 +42,13 @@ Editor = Annotated[Caller, Depends(allow("admin", "service", scope="import"))]
 Admin = Annotated[Caller, Depends(allow("admin", scope="admin"))]
 READ = {**ALWAYS, **documented(404)}
 CHANGED = {**ALWAYS, **documented(404, 409)}
+LOW_GOLD = 0.7
+"""Share right that even the upper end of the interval stays below."""
+FAST_S = 3.0
+"""Median seconds a label: too short to read two replies of a few lines."""
+MANY_SKIPS = 0.3
+ENOUGH = 10
+"""Labels or skips before anything is said."""
 Limit = Annotated[int, Query(ge=1, le=500)]
 
 
@@ -69,7 +77,18 @@ def agreement(request: Request, caller: Reader, project: ProjectName = None) -> 
 def annotators(request: Request, caller: Reader, project: ProjectName = None) -> Annotators:
     """Everybody who labels, with their hidden tests."""
     del caller
-    return Annotators(annotators=tuple(reading.annotators(store_of(request), project_of(request, project))))
+    rows = reading.annotators(store_of(request), project_of(request, project))
+    return Annotators(annotators=tuple(AnnotatorEntry(**dict(row), flags=_flags(row)) for row in rows))
+
+
+def _flags(row: reading.AnnotatorStats) -> tuple[str, ...]:
+    """What to look at; none of it is a verdict on the person."""
+    found = {
+        "few hidden tests right": row.gold_high is not None and row.gold_high < LOW_GOLD,
+        "very fast": row.median_seconds is not None and row.done >= ENOUGH and row.median_seconds < FAST_S,
+        "skips a lot": row.skipped >= ENOUGH and row.skipped > MANY_SKIPS * (row.done + row.skipped),
+    }
+    return tuple(name for name, seen in found.items() if seen)
 
 
 @router.get("/tasks", response_model=TaskPage, responses=READ)

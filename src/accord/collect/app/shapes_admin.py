@@ -33,10 +33,16 @@ class Agreement(Answer):
     note: str | None = None
 
 
+class AnnotatorEntry(AnnotatorStats):
+    """One person's work, with what an administrator should look at."""
+
+    flags: tuple[str, ...]
+
+
 class Annotators(Answer):
     """Everybody who labels."""
 
-    annotators: tuple[AnnotatorStats, ...]
+    annotators: tuple[AnnotatorEntry, ...]
 
 
 class GoldEntry(GoldItem):
