@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from accord import __version__
+from accord.collect import agree_command
 from accord.collect import command as collecting
 from accord.errors import AccordError, ConfigError
 
@@ -181,6 +182,8 @@ collecting.app.command(collecting.STAGE, hidden=True)(
     _stage_command("collect", "Collect preferences, from people or simulated annotators.")
 )
 app.add_typer(collecting.app, name="collect")
+app.command()(agree_command.agree)
+app.command()(agree_command.power)
 
 
 @app.command("options")
