@@ -42,7 +42,7 @@ WHOLE = ("mean", "dawid_skene", "annotator_bt")
 """Those that whole reward models are trained on."""
 BUDGETS = (1000, 2400)
 """Labels."""
-DRAWS = {"labels": 6, "active": 6, "rules": 6}
+DRAWS = {"labels": 4, "active": 4, "rules": 4}
 """Draws of people, pairs and votes behind each number of a seed."""
 ROUNDS = (200, 400, 800, 1600)
 """Labels in all after each round of active selection, one a pair."""

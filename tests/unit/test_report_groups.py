@@ -74,9 +74,9 @@ def test_pairs_that_split_the_groups_are_shown_with_what_each_rule_decides(tmp_p
 
 
 def test_the_rules_table_by_hand(tmp_path: Path) -> None:
-    # Item 0: three brief for the first, one warm for the second; item 1: everybody for the first.
+    # Item 0: three brief for the first, one warm for the second; item 1: everybody for the second.
     rows = [row(0, f"b{k}", "brief", 0) for k in range(3)] + [row(0, "w", "warm", 1)]
-    rows += [row(1, f"b{k}", "brief", 0) for k in range(3)] + [row(1, "w", "warm", 0)]
+    rows += [row(1, f"b{k}", "brief", 1) for k in range(3)] + [row(1, "w", "warm", 1)]
     found = reported(tmp_path, rows)
     table = {r[0]: r[1:] for r in found.rules}
     assert table["Majority"][0].startswith("100") and table["Majority"][1].startswith("50")
