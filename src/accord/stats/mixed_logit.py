@@ -25,7 +25,7 @@ from accord.stats.em import Integers
 
 _PRIOR_SD = 5.0
 """Of every coefficient, so that complete separation stays finite; without effect on anything else."""
-_NODES = 20
+_NODES = 12
 
 
 @dataclass(frozen=True)
