@@ -156,6 +156,7 @@ def visiting(browser: Any, site: Site, base: str, who: str | None, **options: An
         context.add_cookies([{"name": "accord_session", "value": token, "url": base}])
     visitor = Visitor(context.new_page(), base)
     page = visitor.page
+    page.set_default_timeout(10_000)
     page.on("console", lambda message: visitor.complaints.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: visitor.complaints.append(f"error: {error}"))
     page.on("requestfailed", lambda request: visitor.complaints.append(f"failed: {request.url}"))

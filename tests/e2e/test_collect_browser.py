@@ -311,3 +311,37 @@ def test_several_settings_reach_the_page(tmp_path: Path, browser: Any) -> None:
         page.wait_for_selector(".flags[open]")
         assert "smug" in visitor.text(".flags[open]")
         assert visitor.complaints == []
+
+
+def test_the_next_task_is_painted_soon_after_the_key(
+    tmp_path: Path, browser: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # benchmarks/collect_browser.py measures; this only notices when the next task waits for the server again.
+    items = [task(n, "pair", REPLIES[:2]) for n in range(1, 7)]
+    with serving(tmp_path, items) as (site, base), visiting(browser, site, base, "annotator") as visitor:
+        visitor.open("/label", "#stage .task")
+        visitor.page.evaluate(
+            """() => {
+            window.times = [];
+            addEventListener("keydown", (e) => { if (e.key === "Enter") window.pressed = performance.now(); }, true);
+            addEventListener("focusin", (e) => {
+                if (e.target.tagName !== "H1" || !window.pressed) return;
+                const from = window.pressed;
+                requestAnimationFrame(() => requestAnimationFrame(() => window.times.push(performance.now() - from)));
+            });
+        }"""
+        )
+        for number in range(1, 6):
+            visitor.task(number)
+            visitor.saved()
+            visitor.page.wait_for_timeout(200)
+            visitor.press("1")
+            visitor.can_send()
+            visitor.press("Enter")
+        visitor.task(6)
+        visitor.page.wait_for_function("window.times.length === 5")
+        times = sorted(visitor.page.evaluate("window.times"))
+        with capsys.disabled():
+            print(f"\nkey press to next task painted: median {times[2]:.0f} ms, most {times[-1]:.0f} ms")
+        assert times[0] < 1000
+        assert visitor.complaints == []

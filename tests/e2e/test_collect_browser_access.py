@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from collect_pages import BROWSER, GUIDELINES, REPLIES, RULES, Visitor, browsing, serving, task, visiting
+from collect_pages import BROWSER, GUIDELINES, REPLIES, RULES, TALK, Visitor, browsing, serving, task, visiting
 from collect_site import Site, submission
 
-from accord.collect import people, projects
+from accord.collect import people, projects, quiz
 from accord.collect.records import QuizRule
 
 pytestmark = [
@@ -90,9 +90,15 @@ def test_a_task_in_every_state(tmp_path: Path, browser: Any, kind: str, width: i
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_the_pages_around(tmp_path: Path, browser: Any, width: int, scheme: str) -> None:
     rules = RULES.model_copy(update={"quiz_pass": QuizRule(items=1, share=1.0)})
-    right = {"kind": "pair", "position": 0}
-    items = [task(1, "pair", REPLIES[:2]), task(2, "pair", REPLIES[:2], purpose="qualification", gold=right)]
-    with serving(tmp_path, items, rules) as (site, base):
+    with serving(tmp_path, [task(1, "pair", REPLIES[:2])], rules) as (site, base):
+        question = quiz.NewQuizItem(
+            kind="pair",
+            messages=TALK,
+            candidates=REPLIES[:2],
+            gold={"kind": "pair", "position": 0},
+            explanation="The first names **all** means.",
+        )
+        quiz.add_quiz_items(site.store, "default", [question])
         projects.set_guidelines(site.store, "default", GUIDELINES)
         token = people.invite(site.store, "annotator")
         with visiting(browser, site, base, None, **options(width, scheme)) as visitor:
@@ -111,6 +117,11 @@ def test_the_pages_around(tmp_path: Path, browser: Any, width: int, scheme: str)
             look(visitor)
             visitor.open("/quiz", "#stage .task")
             look(visitor)
+            visitor.press("PageDown", "PageDown", "PageDown", "1")
+            visitor.can_send()
+            visitor.press("Enter")
+            visitor.page.wait_for_selector(".message .notes")
+            look(visitor)
             assert visitor.complaints == []
             visitor.open("/nowhere")
             look(visitor)
@@ -118,9 +129,10 @@ def test_the_pages_around(tmp_path: Path, browser: Any, width: int, scheme: str)
 
 def argue(site: Site) -> None:
     """Two people disagree, so that the queue of the adjudicator and every table has something in it."""
-    for handle, position in (("ann", 0), ("bob", 1)):
+    for handle, wanted in (("ann", REPLIES[0]), ("bob", REPLIES[1])):
         client = site.person(handle)
         view = client.post("/api/v1/claim", json={}).json()
+        position = [one["text"] for one in view["candidates"]].index(wanted)
         assert client.post("/api/v1/submit", json=submission(view, position=position)).status_code == 200
 
 
@@ -135,7 +147,8 @@ def test_the_administration(tmp_path: Path, browser: Any, width: int, scheme: st
         with visiting(browser, site, base, "admin", **options(width, scheme)) as visitor:
             for section in SECTIONS:
                 visitor.open(f"/admin/{section}")
-                visitor.page.wait_for_selector("#section[aria-busy=false] > *")
+                visitor.page.wait_for_selector("#section[aria-busy=false]")
+                assert visitor.page.locator("#section > :not(noscript)").count() > 0, (section, visitor.complaints)
                 look(visitor)
             assert visitor.complaints == []
 
@@ -151,8 +164,7 @@ def test_what_the_administration_does(tmp_path: Path, browser: Any) -> None:
             page.locator(".judge-dock input[type=radio]").first.focus()
             visitor.press("Space")
             page.get_by_role("button", name="Decide").click()
-            page.wait_for_selector("#section[aria-busy=false] > .lead")
-            assert "Nobody needs a decision" in visitor.text("#section")
+            page.get_by_text("Nobody needs a decision").wait_for()
 
             visitor.open("/admin/people", ".thirds")
             page.get_by_role("button", name="Make a link").click()

@@ -101,12 +101,12 @@ export async function show(room) {
       table(
         "API keys",
         [
-          { head: "Name", cell: (row) => row.name, main: true },
+          { head: "Name", cell: (row) => row.name || "no name", main: true },
           { head: "Begins with", cell: (row) => h("span.hash", null, row.prefix) },
           { head: "Of", cell: (row) => row.handle },
           { head: "May", cell: (row) => row.scopes.map((/** @type {string} */ scope) => pill("", scope)) },
           { head: "Until", cell: (row) => (row.expires_at ? when(row.expires_at) : "no end") },
-          { head: "", cell: (row) => (row.revoked ? pill("bad", "revoked") : h("button.button.small", { type: "button", onclick: () => revoke(row), "aria-label": `Revoke ${row.name} of ${row.handle}` }, "Revoke")) },
+          { head: "", cell: (row) => (row.revoked ? pill("bad", "revoked") : h("button.button.small", { type: "button", onclick: () => revoke(row), "aria-label": `Revoke ${row.name || "the key"} of ${row.handle}` }, "Revoke")) },
         ],
         keys,
         { empty: "No keys.", off: (row) => row.revoked },
