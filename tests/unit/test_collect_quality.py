@@ -280,3 +280,25 @@ def test_the_commands(tmp_path):
 def test_names_in_the_page_are_text():
     preferences = [p.model_copy(update={"annotator": "<script>x</script>"}) for p in pool_preferences(11, CLEAN[:1])]
     assert "<script>" not in as_html(quality_report(preferences, how=FEW))
+
+
+def test_a_database_is_read_like_a_file(tmp_path):
+    from collect_world import label, pair, person, project
+
+    from accord.collect.database import open_store
+    from accord.collect.quality.load import load
+
+    path = tmp_path / "labels.db"
+    with open_store(path) as store:
+        project(store, [pair(n, overlap=3) for n in range(12)])
+        for who, text in (("ann", "a"), ("ben", "a"), ("cem", "b")):
+            user = person(store, who)
+            for _ in range(12):
+                label(store, user, text)
+    report = quality_report(load(str(path)).preferences, how=FEW)
+    assert (report.judgements, report.agreement.pairable, len(report.people)) == (36, 12, 3)
+    assert report.agreement.raw.value == pytest.approx(1 / 3)
+    # One reply is preferred by all of a person's verdicts, on sides drawn at random.
+    assert all(j.ordered for j in judged(load(str(path)).preferences).judgements)
+    done = CliRunner().invoke(app, ["agree", str(path), "--num", "100"])
+    assert done.exit_code == 0 and "12 pairs were judged by two or more" in done.output
