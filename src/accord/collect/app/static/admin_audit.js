@@ -21,9 +21,9 @@ export async function show({ root, attempt, reload }, filter = { verb: "", actor
     verdict.className = found.intact ? "pill good" : "pill bad";
     verdict.textContent = found.intact ? `Whole: ${found.events} entries` : `Broken at entry ${found.first_bad}`;
   };
-  const verb = /** @type {HTMLInputElement} */ (h("input", { id: "audit-verb", value: filter.verb }));
+  const verb = /** @type {HTMLInputElement} */ (h("input", { id: "audit-verb", value: filter.verb.replaceAll("_", " ") }));
   const actor = /** @type {HTMLInputElement} */ (h("input", { id: "audit-actor", value: filter.actor }));
-  const again = (/** @type {number | null} */ from) => attempt(() => show({ root, attempt, reload }, { verb: verb.value.trim(), actor: actor.value.trim() }, from));
+  const again = (/** @type {number | null} */ from) => attempt(() => show({ root, attempt, reload }, { verb: verb.value.trim().replaceAll(" ", "_"), actor: actor.value.trim() }, from));
   const form = h(
     "form.row-form",
     null,
@@ -45,10 +45,10 @@ export async function show({ root, attempt, reload }, filter = { verb: "", actor
         { head: "When", cell: (row) => h("span.nowrap", null, when(row.ts)), main: true },
         { head: "Who", cell: (row) => row.actor || "system" },
         { head: "What", cell: (row) => row.verb.replaceAll("_", " ") },
-        { head: "To what", cell: (row) => [row.object_type, " ", h("span.hash", null, row.object_id)] },
+        { head: "To what", cell: (row) => [row.object_type, h("div.hash.nowrap", { title: row.object_id }, row.object_id.slice(-12))] },
         { head: "Before", cell: (row) => h("span.hash", null, shorten(row.before)), free: true },
         { head: "After", cell: (row) => h("span.hash", null, shorten(row.after)), free: true },
-        { head: "Hash", cell: (row) => h("span.hash", { title: row.hash }, row.hash.slice(0, 10)) },
+        { head: "Hash", cell: (row) => h("span.hash.nowrap", { title: row.hash }, row.hash.slice(0, 8)) },
       ],
       events,
       { empty: "No entries." },

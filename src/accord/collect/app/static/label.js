@@ -113,7 +113,7 @@ class Label {
     if (error.status === 403) {
       return this.message("No tasks for you yet", [h("p", null, error.message), h("p", null, h("a.button.primary", { href: "/quiz" }, "Go to the quiz"))]);
     }
-    this.again = setTimeout(() => this.advance(), 5000);
+    this.again = setTimeout(() => this.advance(), error.status === 429 ? 60_000 : 5000);
     const title = error.status === 429 ? "That is all for now" : "No connection to the server";
     return this.message(title, [
       h("p", null, error.status === 429 ? error.message : "Answers already given are kept on this device. This page tries again by itself."),
@@ -212,7 +212,7 @@ class Label {
     clearTimeout(this.again);
     const page = this.queue.build({ ...task, previous: verdict ?? null });
     this.queue.putBack(page);
-    this.undoable = Boolean(task.can_undo) && this.outbox.items().length > 0;
+    this.undoable = false; // unless the task says that there is more to take back
     this.show(page);
   }
 

@@ -29,7 +29,10 @@ export class Outbox {
     this.wait = FIRST_WAIT;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
+    /** @type {Promise<void> | undefined} */
+    this.work = undefined;
     addEventListener("online", () => this.flush());
+    addEventListener("focus", () => this.waiting && this.flush()); // signed in again in another tab
     addEventListener("offline", () => this.tell());
     addEventListener("storage", (event) => event.key === this.name && this.tell());
     addEventListener("beforeunload", (event) => {
@@ -107,18 +110,25 @@ export class Outbox {
     this.write(this.items().map((item) => (item.key === key ? { ...item, ...change } : item)));
   }
 
-  /** Send what waits; calls that arrive meanwhile join the one at work. */
+  /** @returns {boolean} */
+  get waiting() {
+    return this.items().some((item) => !item.refused);
+  }
+
+  /**
+   * Send what waits. Calls that arrive meanwhile wait for the one at work, and go on if it missed theirs.
+   * @returns {Promise<void>}
+   */
   flush() {
-    if (!this.work) {
-      this.work = this.locked(() => this.drain()).finally(() => (this.work = undefined));
-    }
+    if (this.work) return this.work.then(() => (this.waiting && !this.problem ? this.flush() : undefined));
+    this.work = this.locked(() => this.drain()).finally(() => (this.work = undefined));
     return this.work;
   }
 
   /** @param {() => Promise<void>} act  one tab sends at a time */
   async locked(act) {
-    if (!navigator.locks) return act();
-    return navigator.locks.request(this.name, act);
+    if (navigator.locks) await navigator.locks.request(this.name, act);
+    else await act();
   }
 
   async drain() {

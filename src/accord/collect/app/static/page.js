@@ -1,5 +1,5 @@
 // @ts-check
-/** What every page has: the theme button, and forms that say that they are being sent. */
+/** What every page has: the theme button, the menu of the account, and forms that say that they are being sent. */
 import { pref, setTheme } from "./prefs.js";
 
 const button = document.getElementById("theme-button");
@@ -18,6 +18,16 @@ button?.addEventListener("click", () => {
   label();
 });
 label();
+
+const account = /** @type {HTMLDetailsElement | null} */ (document.querySelector(".account"));
+account?.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !account.open) return;
+  account.open = false;
+  account.querySelector("summary")?.focus();
+});
+addEventListener("click", (event) => {
+  if (account?.open && !(event.target instanceof Node && account.contains(event.target))) account.open = false;
+});
 
 for (const form of document.querySelectorAll("form[data-once]")) {
   form.addEventListener("submit", () => {

@@ -73,14 +73,17 @@ class Quiz {
   }
 
   /** @param {any} result */
-  result({ passed, right, total, explain }) {
+  result({ passed, right, total, explain, attempts_left: left }) {
     this.dock.hidden = true;
     const heading = h("h1", { tabindex: -1 }, passed ? "You are in" : "Not this time");
     const notes = (explain ?? []).map((/** @type {any} */ one, /** @type {number} */ index) =>
       h("li", null, h("b", null, `Question ${index + 1}: ${one.right ? "right" : "not as expected"}`), one.note ? markdown(one.note) : null),
     );
-    const onward = passed ? h("a.button.primary", { href: "/label" }, "Start labelling") : h("a.button.primary", { href: "/guidelines" }, "Read the guidelines again");
-    this.stage.replaceChildren(h("section.message", null, heading, h("p", null, `${right} of ${total} as the guidelines say.`), notes.length ? h("ol.notes", null, notes) : "", onward));
+    const again = left === 0 ? h("p", null, "There are no attempts left. Ask whoever runs the project.") : h("a.button", { href: "/quiz" }, "Try again");
+    const onward = passed
+      ? [h("a.button.primary", { href: "/label" }, "Start labelling")]
+      : [h("a.button.primary", { href: "/guidelines" }, "Read the guidelines again"), again];
+    this.stage.replaceChildren(h("section.message", null, heading, h("p", null, `${right} of ${total} as the guidelines say.`), notes.length ? h("ol.notes", null, notes) : "", h("div.message-acts", null, onward)));
     heading.focus();
   }
 

@@ -56,7 +56,9 @@ const LIKERT = ["very bad", "bad", "rather bad", "middling", "rather good", "goo
  */
 export function likert(legend, onchange) {
   const options = LIKERT.map((word, index) => ({ value: String(index + 1), mark: String(index + 1), label: `${index + 1}, ${word}` }));
-  return scale({ legend, options, onchange, ends: ["bad", "good"], hideLegend: false });
+  const made = scale({ legend, options, onchange, ends: ["bad", "good"], hideLegend: false });
+  made.element.classList.add("likert");
+  return made;
 }
 
 /**

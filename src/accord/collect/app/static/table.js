@@ -33,10 +33,12 @@ export const pill = (kind, text) => h(`span.pill${kind ? `.${kind}` : ""}`, null
 /** @param {number | null | undefined} share @returns {string} */
 export const percent = (share) => (share === null || share === undefined ? "-" : `${Math.round(share * 100)} %`);
 
-/** @param {string | null | undefined} time @returns {string} in the reader's own zone */
+/** @param {string | null | undefined} time @returns {string} in the reader's own zone, without the year when it is this one */
 export function when(time) {
   if (!time) return "-";
-  return new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  const date = new Date(time);
+  const year = date.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
+  return date.toLocaleString(undefined, { year, month: "short", day: "numeric", hour: "numeric", minute: "2-digit" });
 }
 
 /**
