@@ -89,9 +89,7 @@ def sixty_labels(seeds: int, gold_rate: float, others: int) -> dict[str, dict[st
                     agree = int((random.random(others) < (0.8 if right else 0.2)).sum())
                     odds = 4.0 ** (2 * agree - others)
                     beliefs.append(odds / (1 + odds))
-                if sequential_evidence(beliefs) == "fail":
-                    blocked += 1
-                    break
+            blocked += sequential_evidence(beliefs) == "fail"
         rates[f"right with {skill}"] = share(blocked, seeds)
     return rates
 

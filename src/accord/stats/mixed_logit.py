@@ -3,8 +3,9 @@
     logit P(y = 1) = x beta + sign * u_unit,   u ~ N(0, spread^2)
 
 u is the quality difference of one pair of replies, seen with + or - by the order it was shown in. Leaving it out would
-draw every coefficient towards 0 (by a seventh when the spread is 1, a third when it is 2); it is integrated out, which needs pairs that were
-judged more than once. Where there are none the spread is 0 and the coefficients are averages over pairs.
+draw every coefficient towards 0 (by a seventh when the spread is 1, a third when it is 2). It is integrated out, which
+needs pairs that were judged more than once. Where there are none the spread is 0 and the coefficients are averages over
+pairs.
 """
 
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false

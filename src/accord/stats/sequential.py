@@ -111,30 +111,25 @@ def evidence(right: ArrayLike, test: GoldTest | None = None) -> float:
     Raises:
         ValueError: if a probability is outside [0, 1].
     """
-    test = test or GoldTest()
-    p = vector(right)
-    if np.any((p < 0) | (p > 1)):
-        raise ValueError("the probability of a right answer must be between 0 and 1")
-    bad = test.bad * p + (1 - test.bad) * (1 - p)
-    good = test.good * p + (1 - test.good) * (1 - p)
-    return float(np.log(bad / good).sum())
+    path = _evidence_path(right, test or GoldTest())
+    return float(path[-1]) if path.size else 0.0
 
 
 def sequential_evidence(right: ArrayLike, test: GoldTest | None = None) -> Decision:
     """Decide from answers that are right with some probability, by Wald's two bounds on `evidence`.
 
     Args:
-        right: as for `evidence`.
+        right: as for `evidence`, in the order of the answers.
         test: see `sequential_gold`; `horizon` plays no part, and all of `false_block` goes to the ratio.
 
     Returns:
-        See `sequential_gold`.
+        See `sequential_gold`. "fail" stays: it is as if the test had been made after every answer.
     """
     test = test or GoldTest()
-    ratio = evidence(right, test)
-    if ratio >= -math.log(test.false_block):
+    path = _evidence_path(right, test)
+    if np.any(path >= -math.log(test.false_block)):
         return "fail"
-    return "pass" if ratio <= math.log(test.false_pass) else "continue"
+    return "pass" if path.size and path[-1] <= math.log(test.false_pass) else "continue"
 
 
 def operating(skill: float, answers: int, test: GoldTest | None = None) -> Operating:
@@ -154,6 +149,16 @@ def operating(skill: float, answers: int, test: GoldTest | None = None) -> Opera
     total = float(blocked.sum())
     mean = float(blocked @ np.arange(answers + 1)) / total if total > 0 else float("nan")
     return Operating(total, passed, max(0.0, 1.0 - total - passed), mean)
+
+
+def _evidence_path(right: ArrayLike, test: GoldTest) -> Floats:
+    """(answers) evidence after each."""
+    p = vector(right)
+    if np.any((p < 0) | (p > 1)):
+        raise ValueError("the probability of a right answer must be between 0 and 1")
+    bad = test.bad * p + (1 - test.bad) * (1 - p)
+    good = test.good * p + (1 - test.good) * (1 - p)
+    return np.cumsum(np.log(bad / good))
 
 
 def _bound(test: GoldTest, total: int) -> int:

@@ -80,7 +80,7 @@ def conduct(data: Judged, believed: Consensus | None) -> tuple[dict[str, Conduct
             repeats=same + changed,
             consistent=same / (same + changed) if same + changed else None,
             same_side=sum(sides.values()),
-            guessing=_decision(beliefs),
+            guessing=sequential_evidence(beliefs, ORDINARY),
         )
         findings += _findings(who, once, hasty, sides)
     return people, [*findings, *_late(data, right), *_probes(data)]
@@ -111,14 +111,6 @@ def others_say(data: Judged, believed: Consensus) -> dict[tuple[str, int], float
         total = sum(sides)
         found[who, pair] = float(rest[column[verdict]] / total) if total > 0 else 0.5
     return found
-
-
-def _decision(beliefs: Sequence[float]) -> Decision:
-    """The first bound that was reached, as if asked after every vote."""
-    for n in range(1, len(beliefs) + 1):
-        if sequential_evidence(beliefs[:n], ORDINARY) == "fail":
-            return "fail"
-    return sequential_evidence(beliefs, ORDINARY)
 
 
 def _too_fast(j: Judgement) -> bool:
