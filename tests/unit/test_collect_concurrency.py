@@ -7,13 +7,13 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from collect_concurrent import at_once
 from collect_workers import crowd
 from collect_world import answer, claim, expire, pair, person, project
 from sqlalchemy import func, select
@@ -109,26 +109,6 @@ def start(store: Store, users: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(WORKERS), *users], stdout=subprocess.PIPE, text=True, env=environment, cwd=WORKERS.parent
     )
-
-
-def at_once(count: int, work: Any) -> list[Any]:
-    """Results, or errors, of `work(i)` in `count` threads that start together."""
-    barrier = threading.Barrier(count)
-    results: list[Any] = [None] * count
-
-    def run(i: int) -> None:
-        barrier.wait()
-        try:
-            results[i] = work(i)
-        except Exception as error:
-            results[i] = error
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
 
 
 def test_the_last_place_goes_to_one_of_many_and_nobody_is_sent_away_too_early(store: Store) -> None:

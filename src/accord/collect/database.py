@@ -23,10 +23,11 @@ from typing import Any, Self, TypeVar
 
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import DataError as DatabaseValueError
 from sqlalchemy.orm import Session
 
-from accord.collect.columns import utcnow
+from accord.collect.failures import Invalid
 from accord.errors import ConfigError, DataError
 from accord.storage import io_errors
 
@@ -62,7 +63,8 @@ class Store:
     def write(self) -> Generator[Session, None, None]:
         """Give a session in a write transaction; commits at the end of the block, rolls back when it raises."""
         turn: AbstractContextManager[Any] = self._turn or nullcontext()
-        with turn, Session(self.writer, expire_on_commit=False, autoflush=False) as session, session.begin():
+        session = Session(self.writer, expire_on_commit=False, autoflush=False)
+        with _refusing(), turn, session, session.begin():
             yield session
 
     def transact(self, work: Callable[[Session], T]) -> T:
@@ -101,7 +103,7 @@ class Store:
         if self.dialect == "postgresql":
             level = "REPEATABLE READ" if snapshot else "AUTOCOMMIT"
             engine = engine.execution_options(isolation_level=level)
-        with Session(engine, autoflush=False) as session:
+        with _refusing(), Session(engine, autoflush=False) as session:
             yield session
 
     def remembered(self, key: tuple[str, ...], count: Callable[[], int], *, seconds: float = 2.0) -> int:
@@ -123,8 +125,8 @@ class Store:
             try:
                 with self.writer.connect() as connection:
                     connection.exec_driver_sql("PRAGMA optimize")
-            except OperationalError:
-                pass  # somebody else is writing; statistics can wait
+            except DatabaseError:
+                pass  # somebody else is writing, or it is no database at all; statistics can wait
         self.writer.dispose()
         self.reader.dispose()
 
@@ -163,6 +165,15 @@ def open_store(url: str | Path, *, migrate: bool = True, pool_size: int = 20) ->
             f"the database cannot be opened: {' '.join(str(error.orig).split())[:300]}",
             where=store.describe(),
             fix="check the address, and that the server runs and lets you in",
+        ) from error
+    except DatabaseError as error:
+        store.close()
+        if not any(words in str(error.orig) for words in ("not a database", "malformed")):
+            raise
+        raise DataError(
+            f"the file is not an SQLite database: {error.orig}",
+            where=store.describe(),
+            fix="name another file, or restore a backup",
         ) from error
     except BaseException:
         store.close()
@@ -257,6 +268,15 @@ def _postgres(url: URL, pool_size: int) -> Store:
     return Store(url, engine, engine)
 
 
+@contextmanager
+def _refusing() -> Generator[None, None, None]:
+    """Text no database takes (NUL, half a surrogate pair) is a mistake of whoever sent it, also in an id."""
+    try:
+        yield
+    except (DatabaseValueError, UnicodeEncodeError) as error:
+        raise Invalid("a text has characters that cannot be stored or looked up", fix="remove them") from error
+
+
 def _is_transient(error: DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     return state in _TRANSIENT or "database is locked" in str(error.orig)
@@ -278,6 +298,3 @@ def _file_system(path: Path) -> str:
         if (where == mount or where.startswith(mount.rstrip("/") + "/")) and len(mount) >= len(best):
             best, kind = mount, parts[2]
     return kind
-
-
-__all__ = ["Store", "open_store", "parse_url", "utcnow"]

@@ -64,7 +64,7 @@ def canonical(value: Any) -> str:
 
 def digest(value: Any) -> str:
     """Return the SHA-256 of `canonical(value)` in hexadecimal."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
+    return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def record(

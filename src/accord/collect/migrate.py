@@ -107,25 +107,16 @@ def differences(store: Store) -> list[Any]:
 
 def _revision(connection: Connection, store: Store) -> str | None:
     """Where the database is; None when it is empty."""
-    try:
-        names = set(inspect(connection).get_table_names())
-        if "alembic_version" not in names:
-            if names:
-                raise DataError(
-                    f"the database belongs to something else: it has tables such as {min(names)}",
-                    where=store.describe(),
-                    fix="name another file, or another database of the server",
-                )
-            return None
-        current = MigrationContext.configure(connection).get_current_revision()
-    except DatabaseError as error:
-        if "not a database" in str(error) or "malformed" in str(error):
+    names = set(inspect(connection).get_table_names())
+    if "alembic_version" not in names:
+        if names:
             raise DataError(
-                f"the file is not an SQLite database: {error.orig}",
+                f"the database belongs to something else: it has tables such as {min(names)}",
                 where=store.describe(),
-                fix="name another file, or restore a backup",
-            ) from error
-        raise
+                fix="name another file, or another database of the server",
+            )
+        return None
+    current = MigrationContext.configure(connection).get_current_revision()
     if current is not None and current not in {r.revision for r in scripts().walk_revisions()}:
         raise DataError(
             f"the database was made by a newer version of Accord: it is at revision {current}, this version ends "

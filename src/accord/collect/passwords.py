@@ -48,7 +48,8 @@ def csrf_token(session_token: str) -> str:
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
     data = password.encode("utf-8", "replace")
-    return hashlib.scrypt(data, salt=salt, n=n, r=r, p=p, maxmem=256 * n * r, dklen=32)
+    need = 128 * r * (n + p + 2)
+    return hashlib.scrypt(data, salt=salt, n=n, r=r, p=p, maxmem=need + 2**20, dklen=32)
 
 
 def _b64(data: bytes) -> str:
