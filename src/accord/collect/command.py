@@ -70,12 +70,14 @@ app.add_typer(users, name="user")
 app.add_typer(keys, name="key")
 
 
-def _fill(store: Store, project: str, paths: list[Path], format: str, kind: str, overlap: int | None) -> None:
+def _fill(store: Store, project: str, paths: list[Path], format: str, changes: dict[str, Any]) -> None:
     """Import files and say what became of every row."""
     from accord.collect.importing import import_file
+    from accord.collect.importing.options import ImportOptions
 
+    options = checked(ImportOptions, changes, "--option")
     for path in paths:
-        done = import_file(store, project, path, format=format, kind=kind, overlap=overlap)
+        done = import_file(store, project, path, format=format, options=options)
         for line in done.describe():
             typer.echo(line)
 
@@ -105,7 +107,7 @@ def serve(  # noqa: PLR0913  (options, all with defaults)
         taken = server.listen(host, port)
         address = (base_url or server.address_of(taken)).rstrip("/")
         link = server.first_link(store, address, settings)
-        _fill(store, project, tasks or [], format, kind, overlap)
+        _fill(store, project, tasks or [], format, {"kind": kind, "overlap": overlap})
         if link:
             typer.echo(f"first admin (this link works once): {link}")
         typer.echo(f"labelling site: {address}  (stop with Ctrl-C)")
@@ -153,10 +155,14 @@ def import_files(
     format: Format = "auto",
     kind: Kind = "auto",
     overlap: Overlap = None,
+    option: Options = None,
 ) -> None:
-    """Add tasks; importing the same again changes nothing, and rows that cannot be used are named."""
+    """Add tasks, or with `-o judgements=true` finished judgements; rows that cannot be used are named.
+
+    Importing the same again changes nothing.
+    """
     with open_database(db) as store:
-        _fill(store, project, files, format, kind, overlap)
+        _fill(store, project, files, format, {"kind": kind, "overlap": overlap, **nested(option)})
 
 
 @app.command()
