@@ -82,6 +82,7 @@ def test_a_session_of_labelling_by_keyboard_alone(tmp_path: Path, browser: Any) 
         visitor.task(2)
         visitor.press("2", "1", "2")  # A second, B first, C with A; D is left out
         assert visitor.text(".said") == "B > A = C"
+        visitor.press("End")
         visitor.can_send()
         visitor.press("Enter")
         assert "Enter again" in visitor.text("#dock-why")
@@ -135,8 +136,7 @@ def test_a_session_of_labelling_by_keyboard_alone(tmp_path: Path, browser: Any) 
         visitor.press("4")
         visitor.can_send()
         visitor.press("Enter")
-        page.wait_for_selector(".message")
-        assert "Nothing left" in visitor.text("h1")
+        page.get_by_role("heading", name="Nothing left for you right now").wait_for()
         visitor.saved()
         assert visitor.complaints == []
 
@@ -264,6 +264,15 @@ def test_a_long_reply_must_be_read_to_its_end(tmp_path: Path, browser: Any) -> N
         visitor.press("1", "Enter")
         assert "to its end" in visitor.text("#dock-why")
         assert visitor.page.locator("#stage .task").count() == 1
+        visitor.page.evaluate(
+            """() => {
+            const ends = [...document.querySelectorAll('.reply-text > .sentinel:last-child')];
+            const last = Math.max(...ends.map((end) => end.getBoundingClientRect().bottom));
+            scrollBy(0, last - innerHeight + 20);
+        }"""
+        )
+        visitor.page.wait_for_timeout(200)
+        assert "to its end" in visitor.text("#dock-why"), "what lies under the dock was not seen"
         visitor.press("End")
         visitor.can_send()
         widths = visitor.page.evaluate("[...document.querySelectorAll('.reply')].map(r => r.offsetWidth)")

@@ -1,6 +1,6 @@
 // @ts-check
 /** Dialogs on the native element: focus stays inside, Escape closes, the page behind is inert. */
-import { h } from "./dom.js";
+import { h, letter } from "./dom.js";
 import { Editor } from "./edit.js";
 import { keysOn, pref, setPref, setTheme } from "./prefs.js";
 import { scale } from "./scale.js";
@@ -76,24 +76,38 @@ export function askSkip(done) {
 
 /**
  * Rewrite one of the replies beside another answer.
- * @param {{label: string, base: string, text: string, onsave: (text: string | null) => void}} spec
+ * @param {{texts: string[], position: number, text: string | null, onsave: (text: string | null, position: number) => void}} spec
+ *   text: the version there is already; onsave gets null when nothing was changed
  */
-export function askEdit({ label, base, text, onsave }) {
-  const editor = new Editor(label, () => {});
-  editor.start(base, text);
+export function askEdit({ texts, position, text, onsave }) {
+  let base = position;
+  const editor = new Editor("Your version", () => {});
+  editor.start(texts[base], text ?? texts[base]);
+  const from = scale({
+    legend: "Start from",
+    kind: "words",
+    hideLegend: false,
+    options: texts.map((_, index) => ({ value: String(index), mark: `Reply ${letter(index)}`, label: `reply ${letter(index)}` })),
+    onchange: (value) => {
+      base = Number(value);
+      editor.start(texts[base]);
+    },
+  });
+  from.choose(String(base), true);
   const save = () => {
-    onsave(editor.changed && editor.field.value.trim() ? editor.text : null);
+    onsave(editor.changed && editor.field.value.trim() ? editor.text : null, base);
     node.close();
   };
   const node = dialog(
     "Rewrite this reply",
     [
       h("p.muted", null, "Make it the reply you would have wanted. It is kept as a demonstration, and as better than the original."),
+      ...(texts.length > 1 ? [from.element] : []),
       editor.element,
       h(
         "div.dialog-acts",
         null,
-        h("button.button", { type: "button", onclick: () => editor.start(base) }, "Start over"),
+        h("button.button", { type: "button", onclick: () => editor.start(texts[base]) }, "Start over"),
         h("button.button.primary", { type: "button", onclick: save }, "Keep this version", h("kbd", { "aria-hidden": true }, "Ctrl Enter")),
       ),
     ],

@@ -231,13 +231,11 @@ class Label {
     const page = this.queue.current;
     if (!page) return;
     if (page.task.kind === "edit") return page.form.key(new KeyboardEvent("keydown", { key: "e" }));
-    const position = page.edit?.position ?? page.form.target;
-    const base = page.cards[position].text;
     return askEdit({
-      label: page.cards.length === 1 ? "Your version of the reply" : `Your version of reply ${letter(position)}`,
-      base,
-      text: page.edit?.text ?? base,
-      onsave: (text) => {
+      texts: page.cards.map((card) => card.text),
+      position: page.edit?.position ?? page.form.target,
+      text: page.edit?.text ?? null,
+      onsave: (text, position) => {
         page.edit = text === null ? null : { text, position };
         this.refresh();
       },

@@ -8,9 +8,10 @@ export class Seen {
   /**
    * @param {Element[]} starts  the first line of each reply
    * @param {Element[]} ends    an empty element after the last line of each reply
+   * @param {number} covered  pixels at the bottom of the window that something lies over
    * @param {() => void} onchange
    */
-  constructor(starts, ends, onchange) {
+  constructor(starts, ends, covered, onchange) {
     this.count = starts.length;
     this.shown = new Set();
     this.ended = new Set();
@@ -33,7 +34,7 @@ export class Seen {
         if (!document.hidden) this.running = this.startedAt;
       }
       onchange();
-    });
+    }, { rootMargin: `0px 0px -${covered}px 0px` });
     for (const element of [...starts, ...ends]) this.observer.observe(element);
     this.visibility = () => this.pause(document.hidden);
     document.addEventListener("visibilitychange", this.visibility);

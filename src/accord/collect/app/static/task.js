@@ -59,7 +59,9 @@ export class TaskPage {
 
   /** Call when the page is on the screen: the clocks start here. */
   mounted() {
-    this.seen = new Seen(this.cards.map((card) => card.start), this.cards.map((card) => card.end), this.changed);
+    const dock = document.getElementById("dock");
+    const covered = dock && getComputedStyle(dock).position === "sticky" ? dock.offsetHeight : 0;
+    this.seen = new Seen(this.cards.map((card) => card.start), this.cards.map((card) => card.end), covered, this.changed);
     requestAnimationFrame(() => reachScrollers(this.element));
   }
 
