@@ -354,3 +354,35 @@ def test_the_next_task_is_painted_soon_after_the_key(
             print(f"\nkey press to next task painted: median {times[2]:.0f} ms, most {times[-1]:.0f} ms")
         assert times[0] < 1000
         assert visitor.complaints == []
+
+
+def test_a_password_is_changed_and_the_session_goes_on(tmp_path: Path, browser: Any) -> None:
+    with serving(tmp_path, MIXED[:1]) as (site, base), visiting(browser, site, base, "annotator") as visitor:
+        page = visitor.page
+        visitor.open("/label", "#stage .task")
+        visitor.focus_reaches(".account summary")
+        visitor.press("Enter")
+        visitor.focus_reaches("#password-button")
+        visitor.press("Enter")
+        page.wait_for_selector("dialog[open]")
+        visitor.type(PASSWORD)
+        visitor.press("Tab")
+        visitor.type("another good battery")
+        visitor.press("Enter")
+        page.wait_for_selector("dialog .notice.good")
+        visitor.press("Escape", "1")
+        visitor.can_send()
+        page.evaluate("document.activeElement.blur()")
+        visitor.press("Enter")
+        visitor.saved()
+        assert len(verdicts(site)) == 1
+        page.locator(".account summary").click()
+        page.get_by_role("button", name="Sign out").click()
+        page.wait_for_url("**/login")
+        visitor.open("/login")
+        visitor.type("the-annotator")
+        visitor.press("Tab")
+        visitor.type("another good battery")
+        visitor.press("Enter")
+        page.wait_for_selector(".message, #stage .task")
+        assert visitor.complaints == []

@@ -25,6 +25,7 @@ export const project = () => document.querySelector('meta[name="project"]')?.get
 /** @param {string} token */
 export function setCsrf(token) {
   document.querySelector('meta[name="csrf-token"]')?.setAttribute("content", token);
+  for (const field of /** @type {NodeListOf<HTMLInputElement>} */ (document.querySelectorAll('input[name="csrf"]'))) field.value = token;
 }
 
 /** @param {string} text @returns {string} with a capital and without a full stop: callers put it into their own sentence */

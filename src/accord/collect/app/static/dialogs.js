@@ -9,7 +9,7 @@ import { scale } from "./scale.js";
  * @param {string} title @param {(Node | string)[]} content @param {string} [kind]
  * @returns {HTMLDialogElement}
  */
-function dialog(title, content, kind = "") {
+export function dialog(title, content, kind = "") {
   const id = `dialog-${title.toLowerCase().replaceAll(/[^a-z]+/g, "-")}`;
   const close = h("button.icon-button.dialog-close", { type: "button", "aria-label": "Close", onclick: () => node.close() }, "\u00d7");
   const node = /** @type {HTMLDialogElement} */ (

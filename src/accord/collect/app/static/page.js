@@ -29,6 +29,11 @@ addEventListener("click", (event) => {
   if (account?.open && !(event.target instanceof Node && account.contains(event.target))) account.open = false;
 });
 
+document.getElementById("password-button")?.addEventListener("click", async () => {
+  if (account) account.open = false;
+  (await import("./password.js")).askPassword();
+});
+
 for (const form of document.querySelectorAll("form[data-once]")) {
   form.addEventListener("submit", () => {
     for (const sender of form.querySelectorAll("button[type=submit]")) sender.setAttribute("aria-disabled", "true");
