@@ -127,9 +127,9 @@ def identify(request: Request) -> Caller | None:
     authorization = request.headers.get("authorization", "")
     scheme, _, secret = authorization.partition(" ")
     if scheme.lower() == "bearer":
-        slow_down(gate_of(request).failures, address(request), take=False)
         found = people.key_user(store, secret.strip())
         if found is None:
+            # Only invalid keys wait: one broken program must not lock out the others of its office.
             slow_down(gate_of(request).failures, address(request))
             raise unauthenticated("the API key is not valid")
         user, scopes = found
