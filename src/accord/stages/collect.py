@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -56,11 +57,16 @@ def run(cfg: CollectConfig, ctx: Context) -> dict[str, Any]:
         "num_annotators": len(by_annotator),
         "ties": sum(p.tie for p in preferences),
         "both_bad": sum(p.both_bad for p in preferences),
-        "agreement": asdict(found) if found else None,
+        "agreement": _finite(asdict(found)) if found else None,
         **({"agreement_on": "random slice"} if on_slice else {}),
         **({"notes": list(made.notes)} if made.notes else {}),
         "annotators": {name: {"n": n, **extra.get(name, {})} for name, n in sorted(by_annotator.items())},
     }
+
+
+def _finite(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Return numbers as JSON has them: an end of an interval that nothing bounds is None."""
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 def _usable(rows: list[Preference], made: Combined) -> list[Preference]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -141,9 +142,9 @@ def _labels(kind: Kind, options: ExportOptions, facts: Facts) -> str:
     if found is None:
         rows.append((f"raw agreement{where}", "not defined: nothing was judged twice"))
     else:
-        shown = (
-            f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}], {found.n} pairs of replies judged at least twice"
-        )
+        bounded = math.isfinite(found.low) and math.isfinite(found.high)
+        ends = f"[{found.low:.3f}, {found.high:.3f}]" if bounded else "(too few for an interval)"
+        shown = f"{found.value:.3f} {ends}, {found.n} pairs of replies judged at least twice"
         rows.append((f"raw agreement{where}", shown))
     verdicts = Counter(
         "tie" if p.tie else "both bad" if p.both_bad else "ranking" if p.ranking is not None else "preferred"
