@@ -11,13 +11,14 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-
-import httpx
+from typing import TYPE_CHECKING, Any, Self
 
 from accord.collect.records import NewTask, Skip, SkipReason, Submission, TaskView, Verdict
 from accord.errors import AccordError, ConfigError, DataError
 from accord.storage import io_errors
+
+if TYPE_CHECKING:
+    import httpx
 
 API = "/api/v1"
 PAGE = 500
@@ -70,6 +71,8 @@ class Client:
         Raises:
             ConfigError: the address is not HTTP.
         """
+        import httpx  # it brings rich along, which nothing else here needs
+
         if not url.startswith(("http://", "https://")):
             raise ConfigError("the address of a site starts with http:// or https://", where=url)
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
@@ -104,11 +107,13 @@ class Client:
             ApiFailure: the site refused.
             DataError: the site did not answer.
         """
+        from httpx import TransportError
+
         for attempt in range(self._retries + 1):
             last = attempt == self._retries
             try:
                 answer = self._http.request(method, API + path, **options)
-            except httpx.TransportError as error:
+            except TransportError as error:
                 if last:
                     raise unreachable(error, self._http.base_url) from error
                 self._sleep(min(0.1 * 2**attempt, 5.0))
@@ -236,6 +241,8 @@ class Client:
             DataError: the connection broke.
             ArtifactError: the file cannot be written.
         """
+        from httpx import TransportError
+
         query = {**self._project, "kind": kind, "format": format}
         partial = target.with_name(f"{target.name}.partial")
         with io_errors("write", target):
@@ -246,7 +253,7 @@ class Client:
                         raise failure(answer)
                     for chunk in answer.iter_bytes():
                         file.write(chunk)
-            except httpx.TransportError as error:
+            except TransportError as error:
                 partial.unlink(missing_ok=True)
                 raise unreachable(error, self._http.base_url) from error
             except AccordError:
