@@ -21,6 +21,7 @@ import os
 import platform
 import random
 import re
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -241,6 +242,9 @@ def main() -> None:
         finally:
             process.terminate()
             process.wait(30)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_ms = (used.ru_utime + used.ru_stime) * 1000 / max(1, len(tally.acknowledged))
+        busy = "load average " + ", ".join(f"{value:.1f}" for value in os.getloadavg())
         with open_store(url) as store:
             wrong = check(store, tally, arguments.overlap)
             print(environment(url, store))
@@ -248,7 +252,8 @@ def main() -> None:
     print(
         f"{arguments.annotators} annotators, {arguments.tasks} tasks, overlap {arguments.overlap}, thinking "
         f"{arguments.think} s; filled in {filled_s:.1f} s; {labels} labels in {seconds:.0f} s = "
-        f"{labels / seconds:.1f} labels/s; answers {dict(tally.statuses)}\n"
+        f"{labels / seconds:.1f} labels/s; "
+        f"server {cpu_ms:.1f} ms of CPU a label; {busy}; answers {dict(tally.statuses)}\n"
     )
     print("| request | number | p50 ms | p99 ms | max ms | p99 by thirds |\n|---|---|---|---|---|---|")
     print(row("claim", tally.claim_s))
