@@ -38,8 +38,8 @@ def test_the_beta_gate_follows_its_posterior() -> None:
 
 
 def test_somebody_who_fails_the_hidden_tests_gets_no_more_tasks(store: Store) -> None:
-    golds = [pair(100 + i, gold={"position": 0}) for i in range(20)]
-    project(store, [pair(i) for i in range(40)] + golds, gold_rate=0.5, gold_rate_new=0.9, gate="sprt")
+    golds = [pair(100 + i, gold={"position": 0}) for i in range(30)]
+    project(store, [pair(i) for i in range(80)] + golds, gold_rate=0.5, gold_rate_new=0.9, gate="sprt")
     ann, bob = person(store, "ann"), person(store, "bob")
     while people.get_user(store, ann.id).blocked is None:
         label(store, ann, "b")
@@ -49,6 +49,11 @@ def test_somebody_who_fails_the_hidden_tests_gets_no_more_tasks(store: Store) ->
     assert right == 0 and 5 <= total <= 8
     assert people.get_user(store, ann.id).blocked == f"0 of {total} hidden tests right"
     assert [e.verb for e in events.read_events(store, verb="block")] == ["block"]
+    people.update_user(store, ann.id, actor="system", blocked=None)
+    before = gold.gold_stats(store, "default", ann)[1]
+    while people.get_user(store, ann.id).blocked is None:
+        label(store, ann, "b")
+    assert gold.gold_stats(store, "default", ann)[1] == before + total, "whoever is let in again starts anew"
     for _ in range(30):
         label(store, bob, "a")
     assert people.get_user(store, bob.id).blocked is None

@@ -6,6 +6,9 @@ a read transaction that is still open keeps the log growing. So writes begin wit
 process first (SQLite's own waiting is by sleeping, and not in order), and reads have connections of their own that
 cannot write.
 
+A commit in WAL mode with synchronous = NORMAL survives the end of the process at any moment; a power cut may take the
+last ones. Where that matters use PostgreSQL.
+
 On PostgreSQL writes run at READ COMMITTED and lock rows with SELECT ... FOR UPDATE; a serialization failure or a
 deadlock is tried again by `Store.transact`.
 """

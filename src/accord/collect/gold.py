@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import case, func, select, update
@@ -158,29 +159,31 @@ def gold_stats(store: Store, project: str, who: User | str) -> tuple[int, int]:
         return _stats(session, require_project(session, project).id, user_id(who))
 
 
-def _stats(session: Session, project: str, user: str) -> tuple[int, int]:
-    row = session.execute(
-        select(
-            func.count(case((AssignmentRow.gold_right.is_(True), 1))).label("right"),
-            func.count(AssignmentRow.gold_right).label("total"),
-        ).where(AssignmentRow.annotator_id == user, AssignmentRow.project_id == project)
-    ).one()
+def _stats(session: Session, project: str, user: str, since: datetime | None = None) -> tuple[int, int]:
+    query = select(
+        func.count(case((AssignmentRow.gold_right.is_(True), 1))).label("right"),
+        func.count(AssignmentRow.gold_right).label("total"),
+    ).where(AssignmentRow.annotator_id == user, AssignmentRow.project_id == project)
+    if since is not None:
+        query = query.where(AssignmentRow.submitted_at > since)
+    row = session.execute(query).one()
     return row.right, row.total
 
 
 def gate(session: Session, project: str, user: str) -> None:
-    """Block somebody when the hidden tests say so.
+    """Block somebody when the hidden tests say so; those before an administrator let them in do not count.
 
     Args:
         session: in a write transaction.
         project: id.
         user: id.
     """
-    query = select(ProfileRow.blocked_at).where(ProfileRow.user_id == user).with_for_update()
-    if session.scalar(query) is not None:
+    query = select(ProfileRow.blocked_at, ProfileRow.qualified_at).where(ProfileRow.user_id == user)
+    profile = session.execute(query.with_for_update()).one()
+    if profile.blocked_at is not None:
         return
     settings = session.scalar(select(ProjectRow.settings).where(ProjectRow.id == project))
-    right, total = _stats(session, project, user)
+    right, total = _stats(session, project, user, since=profile.qualified_at)
     if not scheduling.blocks(right, total, ProjectSettings.model_validate(settings)):
         return
     reason = f"{right} of {total} hidden tests right"
