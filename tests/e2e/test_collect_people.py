@@ -302,3 +302,18 @@ def test_a_reward_model_says_which_pairs_are_judged(tmp_path: Path) -> None:
     assert made["collect_two"].manifest.metrics["num_pairs"] == 12
     assert {m["slice"] for m in found} == {"active", "random"}
     assert any("12 of" in line and "comparisons chosen" in line for line in lines)
+
+
+def test_in_a_shared_project_only_labels_of_the_stages_own_tasks_count(tmp_path: Path) -> None:
+    samples(tmp_path, number=4)
+    shared = f"  database: {tmp_path}/shared.db\n  project: team\n  overlap_fraction: 0\n"
+    path = config(tmp_path, shared + "  min_labels: 4\n  rules: {gold_rate: 0, repeat_rate: 0}\n")
+    with pytest.raises(Waiting, match="--project team"):
+        start(path, tmp_path)
+    assert label(tmp_path / "shared.db", "team", good_one) == 4
+    samples(tmp_path, number=6)
+    with pytest.raises(Waiting, match="4 of 6 labels"):
+        start(path, tmp_path, "collect.min_labels=6")
+    samples(tmp_path, number=2)
+    with pytest.raises(Waiting, match="2 of 6 labels"):
+        start(path, tmp_path, "collect.min_labels=6")

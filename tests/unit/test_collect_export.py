@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from collect_store import PROJECT, fresh_store
 from sqlalchemy import select
 
 from accord.collect import events
@@ -20,12 +18,14 @@ from accord.collect.exporting.card import agreement
 from accord.collect.exporting.pairs import ordered
 from accord.collect.exporting.rows import transcript
 from accord.collect.importing.answers import Answer, store_answers
-from accord.collect.projects import set_guidelines
+from accord.collect.projects import ensure_project, set_guidelines
 from accord.collect.records import NewTask, Verdict
 from accord.collect.tables import DatasetSnapshotRow
 from accord.data import read
 from accord.errors import ConfigError, DataError
 from accord.types import Candidate, Message, Preference, Prompt
+
+PROJECT = "p"
 
 
 def answer(number: int, person: int, said: dict[str, Any], **more: Any) -> Answer:
@@ -50,9 +50,10 @@ def answer(number: int, person: int, said: dict[str, Any], **more: Any) -> Answe
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with fresh_store(tmp_path) as made:
-        yield made
+def store(store: Store) -> Store:
+    """The store of both databases, with an empty project."""
+    ensure_project(store, PROJECT, seed=1)
+    return store
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from collect_store import PROJECT, fresh_store
 from sqlalchemy import select
 
 from accord.collect import events
@@ -18,18 +16,21 @@ from accord.collect.exporting.derive import preferences
 from accord.collect.exporting.gather import gather
 from accord.collect.importing import ImportOptions, import_file, import_judgements, import_records
 from accord.collect.people import create_user
+from accord.collect.projects import ensure_project
 from accord.collect.schema import ResponseRow, TaskRow
 from accord.errors import DataError
 from accord.types import Candidate, Message, Preference, Prompt
 
+PROJECT = "p"
 FOREIGN = Path(__file__).parent / "foreign"
 USER = {"role": "user", "content": "Name a colour."}
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with fresh_store(tmp_path) as made:
-        yield made
+def store(store: Store) -> Store:
+    """The store of both databases, with an empty project."""
+    ensure_project(store, PROJECT, seed=1)
+    return store
 
 
 def tasks(store: Store) -> list[TaskRow]:

@@ -109,9 +109,11 @@ def collect(cfg: CollectConfig, ctx: Context, items: Sequence[Comparison]) -> tu
     with open_store(place.url) as store:
         for warning in store.warnings:
             ctx.say(f"  {warning}")
-        _fill(cfg, ctx, store, place, items)
+        keys = _fill(cfg, ctx, store, place, items)
         collected = gather(store, place.project)
         answers = selected(collected.answers, ExportOptions()).records
+        if cfg.project is not None:  # other stages and runs may share it
+            answers = [a for a in answers if a.task in keys]
         given = preferences(answers)
         if len(given) + len(written) < cfg.min_labels:
             _enough(cfg, len(given) + len(written), place.url, _by_site(store, place) + _by_file(tasks, path, 0))
@@ -172,8 +174,8 @@ def _by_file(tasks: Path, path: Path, number: int) -> str:
     )
 
 
-def _fill(cfg: CollectConfig, ctx: Context, store: Store, place: Place, items: Sequence[Comparison]) -> None:
-    """Make the project, its guidelines and its tasks where they are missing."""
+def _fill(cfg: CollectConfig, ctx: Context, store: Store, place: Place, items: Sequence[Comparison]) -> set[str]:
+    """Make the project, its guidelines and its tasks where they are missing; return the keys of the tasks."""
     wanted = settings_of(cfg)
     projects.ensure_project(store, place.project, wanted)
     for line in _differences(cfg, wanted, projects.settings(store, place.project)):
@@ -202,6 +204,7 @@ def _fill(cfg: CollectConfig, ctx: Context, store: Store, place: Place, items: S
             ctx.say(f"  {line}")
     if added.added:
         ctx.say(f"  {added.added} tasks added to project {place.project}: {place.serve}")
+    return {task.key for task in made.tasks}
 
 
 def _no_gold(item: Item, kind: str) -> dict[str, Any]:

@@ -79,7 +79,10 @@ class CollectConfig(Config):
     database: str | None = Field(
         None, description="people: file or postgresql:// address of the labels; null = labels.db in the run directory"
     )
-    project: str | None = Field(None, description="people: project in the database; null = the stage's name")
+    project: str | None = Field(
+        None,
+        description="people: project in the database, of which only this stage's tasks count; null = one of its own",
+    )
     guidelines: str | None = Field(None, description="people: Markdown file with the rules annotators see")
     gold: str | None = input_field(
         "data", None, description="people: preferences whose verdicts are right; asked in between as hidden tests"
