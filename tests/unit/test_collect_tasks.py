@@ -202,6 +202,16 @@ def test_people_and_tasks_as_an_administrator_sees_them(store: Store) -> None:
         reading.progress(store, "none")
 
 
+def test_planned_labels_leave_out_those_asked_for_because_people_disagreed(store: Store) -> None:
+    project(store, [pair(1, overlap=3, slice="random"), pair(2, priority=-1)], escalate_overlap=5)
+    for i, text in enumerate("abaab"):
+        label(store, person(store, f"p{i}"), text)
+    label(store, person(store, "last"), "a")
+    both = [reading.preferences(store, "default", slice="random", planned=planned) for planned in (False, True)]
+    assert [[p.choice for p in found] for found in both] == [[0, 1, 0, 0, 1], [0, 1, 0]]
+    assert len(reading.preferences(store, "default", planned=True)) == 4
+
+
 def test_verdicts_refuse_what_means_nothing() -> None:
     for wrong in (
         {"kind": "pair"},

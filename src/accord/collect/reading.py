@@ -329,13 +329,15 @@ def _summary(task: TaskRow, messages: list[Any]) -> TaskSummary:
     )
 
 
-def preferences(store: Store, project: str, *, slice: Slice | None = None) -> list[Preference]:
+def preferences(store: Store, project: str, *, slice: Slice | None = None, planned: bool = False) -> list[Preference]:
     """Return the comparisons that stand, without hidden tests and repeats; `exporting` has every other choice.
 
     Args:
         store: an open store.
         project: name or id.
         slice: only this one; agreement is measured on "random".
+        planned: only the labels every task was to get from the start. More were asked for where people disagreed, and
+            with those agreement would look better than it is.
 
     Raises:
         NotFound: no such project.
@@ -346,4 +348,11 @@ def preferences(store: Store, project: str, *, slice: Slice | None = None) -> li
     from accord.collect.exporting.options import ExportOptions
 
     options = ExportOptions(slice=slice or "all", purpose="all")
-    return derived(selected(gather(store, project).answers, options).records)
+    found = derived(selected(gather(store, project).answers, options).records)
+    if not planned:
+        return found
+    with store.read() as session:
+        query = select(AnnotationRow.id).join(TaskRow, TaskRow.id == AnnotationRow.task_id)
+        query = query.where(AnnotationRow.project_id == require_project(session, project).id)
+        first = set(session.scalars(query.where(AnnotationRow.ordinal <= TaskRow.overlap_base)))
+    return [p for p in found if p.id in first]
