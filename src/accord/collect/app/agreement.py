@@ -50,7 +50,7 @@ class AgreementCache:
         with self._lock:
             known = self._known.get(row.id)
             if known is None or known[0] != newest:
-                known = newest, agreement(reading.preferences(store, row.id, slice="random"))
+                known = newest, agreement(reading.preferences(store, row.id, slice="random", planned=True))
                 self._known[row.id] = known
             return known[1]
 
