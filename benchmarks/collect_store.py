@@ -152,13 +152,16 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each measurement")
     parser.add_argument("--think", type=float, default=1.0, help="seconds between claim and submit")
+    parser.add_argument(
+        "--limit", action=argparse.BooleanOptionalAction, default=True, help="measure without thinking, too"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
         urls = [f"sqlite:///{Path(root) / 'labels.db'}"]
         if server := os.environ.get("ACCORD_TEST_POSTGRES"):
             urls.append(server)
         for url in urls:
-            for think in (options.think, 0.0):
+            for think in (options.think, 0.0) if options.limit else (options.think,):
                 sys.stdout.write(json.dumps(measure(url, options, think)) + "\n")
                 sys.stdout.flush()
 
