@@ -6,14 +6,12 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from accord.collect.rules import Aggregate
+from accord.collect.settings import TiePolicy
 from accord.types import Record
 
 Kind = Literal["preferences", "pairs", "rankings", "unpaired", "demonstrations", "annotations"]
 FileFormat = Literal["jsonl", "parquet", "dataset", "hh"]
-Aggregate = Literal[
-    "none", "majority", "soft", "dawid_skene", "annotator_bt", "weighted", "group_mixture", "worst_group"
-]
-TiePolicy = Literal["tie", "drop", "adjudicate", "random"]
 
 
 class Combine(Record):

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from accord.collect.exporting.options import Aggregate
-from accord.collect.settings import ProjectSettings
+from accord.collect.rules import Aggregate
+from accord.collect.settings import ProjectSettings, TiePolicy
 from accord.config import Config
 from accord.pipeline import input_field
 from accord.stages.configs.base import Fraction, Limit, Models, Positive, Sampling
@@ -67,7 +67,7 @@ class CollectConfig(Config):
         "none",
         description="how the judgements of a pair become one row; none: each is a row. The single ones stay in a file",
     )
-    tie_policy: Literal["tie", "drop", "adjudicate", "random"] = Field(
+    tie_policy: TiePolicy = Field(
         "tie", description="majority: what equal votes become; adjudicate: left out until an adjudicator has decided"
     )
     weights: dict[str, float] | None = Field(
