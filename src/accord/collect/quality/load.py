@@ -41,8 +41,9 @@ def load(source: str, project: str = "default", slice: str = "auto") -> Loaded:
     if slice not in _SLICES:
         raise ConfigError(f"there is no slice '{slice}'", where="--slice", fix=f"choose one of {', '.join(_SLICES)}")
     remote = "://" in source and not source.startswith(("http://", "https://"))
+    planned: set[str] | None = None
     if remote or source.endswith(_DATABASES):
-        preferences = _from_database(source, project)
+        preferences, planned = _from_database(source, project)
     else:
         from accord.data import read
 
@@ -50,6 +51,9 @@ def load(source: str, project: str = "default", slice: str = "auto") -> Loaded:
     if not preferences:
         raise DataError("there are no comparisons yet", where=source, fix="collect some, or name another project")
     chosen, note = select_slice(preferences, slice)
+    if planned is not None:
+        # More labels are asked for where people disagree; counting them would make people look worse than they are.
+        chosen = [p for p in chosen if p.id in planned]
     if not chosen:
         raise DataError(f"no judgement is of the {slice} slice", where=source, fix="choose --slice all")
     return Loaded(source, tuple(preferences), tuple(chosen), note)
@@ -73,7 +77,9 @@ def select_slice(preferences: Sequence[Preference], slice: str = "auto") -> tupl
     return [p for p in ordinary if p.meta.get("slice") == slice], f"agreement on the {slice} slice"
 
 
-def _from_database(url: str, project: str) -> list[Preference]:
+def _from_database(url: str, project: str) -> tuple[list[Preference], set[str]]:
+    """Every judgement that stands, and the ids of those that were planned from the start."""
+    from accord.collect import reading
     from accord.collect.database import open_store, parse_url
     from accord.collect.exporting.derive import preferences, selected
     from accord.collect.exporting.gather import gather
@@ -86,4 +92,5 @@ def _from_database(url: str, project: str) -> list[Preference]:
         )
     options = ExportOptions(slice="all", purpose="all", gold=True, repeats=True)
     with open_store(url, migrate=False) as store:
-        return preferences(selected(gather(store, project).answers, options).records)
+        planned = {p.id for p in reading.preferences(store, project, planned=True)}
+        return preferences(selected(gather(store, project).answers, options).records), planned
