@@ -42,6 +42,7 @@ WHOLE = ("mean", "dawid_skene", "annotator_bt")
 """Those that whole reward models are trained on."""
 BUDGETS = (1000, 2400)
 """Labels."""
+POOLS = {"hostile": BUDGETS, "clean": BUDGETS[:1]}
 DRAWS = {"labels": 4, "active": 4, "rules": 4}
 """Draws of people, pairs and votes behind each number of a seed."""
 ROUNDS = (200, 400, 800, 1600)
@@ -175,7 +176,7 @@ def estimator(seed: int, runs: Path, kind: str, budget: int, method: str) -> dic
     for draw in range(DRAWS["labels"]):
         each = 1 if method == "one label a pair" else LABELS_A_PAIR
         pairs = chosen_pairs(world, draw, budget // each)
-        judged = judge(world, panel(rng.derive(seed, draw), kind), pairs, each, f"{kind} {draw}")
+        judged = panel_votes(seed, kind, draw, budget // each, each)
         rows = aggregate(judged, "weighted") if each == 1 else merged(judged, method)
         head = fit_head(world, label_rows(world, rows, pairs))
         accuracy = gold_accuracy(world, by_prompt(world, world.held_features @ head))
@@ -186,9 +187,16 @@ def estimator(seed: int, runs: Path, kind: str, budget: int, method: str) -> dic
 def whole(seed: int, runs: Path, kind: str, budget: int, method: str) -> dict[str, Any]:
     """The same with all weights of one reward model trained, on the first draw."""
     world = world_of(seed, runs)
-    pairs = chosen_pairs(world, 0, budget // LABELS_A_PAIR)
-    judged = judge(world, panel(rng.derive(seed, 0), kind), pairs, LABELS_A_PAIR, f"{kind} 0")
+    judged = panel_votes(seed, kind, 0, budget // LABELS_A_PAIR, LABELS_A_PAIR)
     return {"accuracy": gold_accuracy(world, fit_reward(world, merged(judged, method)))}
+
+
+@lru_cache(maxsize=16)
+def panel_votes(seed: int, kind: str, draw: int, num: int, each: int) -> list[Preference]:
+    """Judgements of one draw, the same for every method."""
+    world = world_of(seed, _RUNS[0])
+    people = panel(rng.derive(seed, draw), kind)
+    return judge(world, people, chosen_pairs(world, draw, num), each, f"{kind} {draw}")
 
 
 def means(found: Sequence[dict[str, float]]) -> dict[str, Any]:
@@ -266,10 +274,18 @@ def rule(seed: int, runs: Path, name: str) -> dict[str, Any]:
     return means([one_rule(world_of(seed, runs), name, draw) for draw in range(DRAWS["rules"])])
 
 
+@lru_cache(maxsize=8)
+def divided_votes(seed: int, draw: int) -> list[Preference]:
+    """Judgements of one draw, the same for every rule."""
+    world = world_of(seed, _RUNS[0])
+    pairs = chosen_pairs(world, 200 + draw, GROUP_PAIRS)
+    return judge(world, divided_people(seed, draw), pairs, PEOPLE, f"divided {draw}")
+
+
 def one_rule(world: World, name: str, draw: int) -> dict[str, float]:
     """One draw of people, pairs and votes; everybody judges every pair."""
     pairs = chosen_pairs(world, 200 + draw, GROUP_PAIRS)
-    judged = judge(world, divided_people(world.seed, draw), pairs, PEOPLE, f"divided {draw}")
+    judged = divided_votes(world.seed, draw)
     if not name.startswith("heads"):
         rows = aggregate(judged, "weighted") if name == "mean" else aggregate(judged, name)  # type: ignore[arg-type]
         head = fit_head(world, label_rows(world, rows, pairs))
@@ -314,8 +330,8 @@ def world_of(seed: int, runs: Path) -> World:
 def tasks(seeds: Sequence[int], runs: Path) -> Iterator[Task]:
     """Everything to do, by name."""
     for seed in seeds:
-        for kind in ("hostile", "clean"):
-            for budget in BUDGETS:
+        for kind, budgets in POOLS.items():
+            for budget in budgets:
                 for method in (*METHODS, "one label a pair"):
                     yield ("labels", seed, kind, budget, method), partial(estimator, seed, runs, kind, budget, method)
         for policy in SELECTIONS:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from collect_values import BUDGETS, DIVIDED, DRAWS, METHODS, ROUNDS, RULES, SELECTIONS, WHOLE
+from collect_values import BUDGETS, DIVIDED, DRAWS, METHODS, POOLS, ROUNDS, RULES, SELECTIONS, WHOLE
 from results import BEGIN, END, table
 from scipy.stats import t as student
 
@@ -67,8 +67,8 @@ def estimators(rows: Rows) -> list[str]:
     made = [f"### Labels from several votes ({seeds_of(rows, 'labels')} seeds of {DRAWS['labels']} draws)", ""]
     head = ["pool", "labels", "made by", "reward model", "against mean vote", "labels right", "against mean vote"]
     lines: list[list[str]] = []
-    for kind in ("hostile", "clean"):
-        for budget in BUDGETS:
+    for kind, budgets in POOLS.items():
+        for budget in budgets:
             for method in (*METHODS, "one label a pair"):
                 arm, base = (kind, budget, method), (kind, budget, "mean")
                 found = [against(rows, "labels", arm, base, field) for field in ("accuracy", "labels_right")]
