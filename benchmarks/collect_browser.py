@@ -26,12 +26,20 @@ WATCH = """() => {
     window.times = [];
     addEventListener("keydown", (event) => { if (event.key === "Enter") window.pressed = performance.now(); }, true);
     addEventListener("focusin", (event) => {
-        if (event.target.tagName !== "H1" || !window.pressed) return;
+        if (!event.target.matches(".task-title") || !window.pressed) return;
         const from = window.pressed;
         window.pressed = 0;
         requestAnimationFrame(() => requestAnimationFrame(() => window.times.push(performance.now() - from)));
     });
 }"""
+
+READ = """async () => {
+    for (const end of document.querySelectorAll(".reply-text > .sentinel:last-child")) {
+        end.scrollIntoView({ block: "center", behavior: "instant" });
+        await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    }
+}"""
+"""Bring the end of every reply into view, as reading it would."""
 
 PARAGRAPH = (
     "The first thing to know is that **three** causes act together, and that none of them is enough alone. "
@@ -61,7 +69,8 @@ def measure(kind: str, num_tasks: int, think_ms: int) -> list[float]:
         for number in range(1, num_tasks):
             visitor.task(number)
             visitor.page.wait_for_timeout(think_ms)
-            visitor.press("1", *(["End"] * 2))
+            visitor.press("1")
+            visitor.page.evaluate(READ)
             visitor.can_send()
             visitor.press(*(["Enter", "Enter"] if kind == "rank" else ["Enter"]))
         visitor.task(num_tasks)
@@ -87,8 +96,11 @@ def main() -> None:
 
 
 def machine() -> str:
-    """The processor, in words."""
-    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, headless Chromium"
+    """The processor and how busy it was, in words."""
+    load = f"load average {os.getloadavg()[1]:.1f} (5 minutes)"
+    return (
+        f"{platform.machine()}, {os.cpu_count()} cores, {load}, Python {platform.python_version()}, headless Chromium"
+    )
 
 
 PAGE = """# Labelling: from key press to next task
@@ -103,7 +115,9 @@ paint of replies of 1 to 3 kB, and moving the focus. The answer travels to the s
 |---|---:|---:|---:|---:|
 {rows}
 
-Server, store (SQLite in a file) and browser shared one machine: {machine}.
+Server, store (SQLite in a file) and browser shared one machine:
+{machine}.
+A load above the number of cores means that other programs ran beside them; the upper values then measure those too.
 """
 
 if __name__ == "__main__":

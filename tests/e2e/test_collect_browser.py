@@ -334,7 +334,7 @@ def test_the_next_task_is_painted_soon_after_the_key(
             window.times = [];
             addEventListener("keydown", (e) => { if (e.key === "Enter") window.pressed = performance.now(); }, true);
             addEventListener("focusin", (e) => {
-                if (e.target.tagName !== "H1" || !window.pressed) return;
+                if (!e.target.matches(".task-title") || !window.pressed) return;
                 const from = window.pressed;
                 requestAnimationFrame(() => requestAnimationFrame(() => window.times.push(performance.now() - from)));
             });
