@@ -13,6 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from accord import __version__
+from accord.collect import agree_command
+from accord.collect import command as collecting
 from accord.errors import AccordError, ConfigError
 
 if TYPE_CHECKING:
@@ -144,7 +146,6 @@ for _name, _command, _summary in (
     ("pretrain", "pretrain", "Train a tokenizer and a base model on raw text."),
     ("sft", "sft", "Fine-tune on demonstrations."),
     ("sample", "sample", "Draw candidate replies to be compared."),
-    ("collect", "collect", "Collect preferences, from people or simulated annotators."),
     ("reward", "reward", "Train a reward model on preferences."),
     ("ensemble", "ensemble", "Train an ensemble of reward models on preferences."),
     ("attributes", "attributes", "Train a reward model with one output an attribute on rated replies."),
@@ -175,6 +176,14 @@ for _name, _command, _summary in (
     ("evaluate", "eval", "Judge the answers of several models to held-out prompts."),
 ):
     app.command(_command)(_stage_command(_name, _summary))
+
+# `accord collect --config run.yaml` is a stage like the others; its other commands run the labelling site.
+collecting.app.command(collecting.STAGE, hidden=True)(
+    _stage_command("collect", "Collect preferences, from people or simulated annotators.")
+)
+app.add_typer(collecting.app, name="collect")
+app.command()(agree_command.agree)
+app.command()(agree_command.power)
 
 
 @app.command("options")

@@ -6,7 +6,9 @@ from mutants.arithmetic import ARITHMETIC
 from mutants.machinery import MACHINERY
 from mutants.mutant import Mutant
 from mutants.preferences import PREFERENCES
+from mutants.quality import QUALITY
 from mutants.speed import SPEED
+from mutants.values import VALUES
 
-MUTANTS: list[Mutant] = [*ARITHMETIC, *PREFERENCES, *MACHINERY, *SPEED]
+MUTANTS: list[Mutant] = [*ARITHMETIC, *PREFERENCES, *MACHINERY, *SPEED, *VALUES, *QUALITY]
 """In order of the files."""

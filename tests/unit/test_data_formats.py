@@ -397,4 +397,4 @@ def test_documented_examples_are_read_as_documented(name: str, kind: str, row: d
     fmt = detect([row])
     assert fmt is not None
     assert (fmt.name, fmt.kind.__name__) == (name, kind)
-    assert isinstance(fmt.convert(Columns(row)), fmt.kind)
+    assert all(isinstance(fmt.convert(Columns(part)), fmt.kind) for part in fmt.unpack(row))

@@ -150,7 +150,7 @@ def test_temperature_without_a_finite_optimum():
     assert temperature_mle([1.0], [1 / (1 + math.exp(-1.0))]) == pytest.approx(1.0)
 
 
-def test_agreement_counts_pairs_of_different_annotators():
+def test_agreement_counts_pairs_of_different_annotators_and_each_item_once():
     votes = [
         ("item-1", "ann", "A"),
         ("item-1", "ben", "A"),
@@ -162,7 +162,8 @@ def test_agreement_counts_pairs_of_different_annotators():
     ]
     found = raw_agreement(votes)
     assert found is not None
-    assert (found.value, found.n) == (0.5, 4)
+    # One of three pairs agrees on the first item, the only pair on the second; the third is not pairable.
+    assert (found.value, found.n) == (pytest.approx((1 / 3 + 1) / 2), 2)
     assert found.low == pytest.approx(1 / 3)
     assert found.high == 1.0
     assert raw_agreement(votes[:1]) is None

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from accord.data import canonical, demonstrations, labels, preferences, verdicts
+from accord.data import argilla, canonical, demonstrations, label_studio, labels, oasst, preferences, verdicts
 from accord.data.rows import Format, Row
 from accord.types import Record
 
 FORMATS: tuple[Format, ...] = (
     *canonical.FORMATS,
+    *argilla.FORMATS,
+    *label_studio.FORMATS,
+    *oasst.FORMATS,
     *verdicts.FORMATS,
     *preferences.FORMATS,
     *labels.FORMATS,

@@ -138,16 +138,17 @@ def read(
         for item in itertools.chain(head, stream):
             if limit is not None and len(records) >= limit:
                 break
-            outcome = _convert(item, fmt, kind)
-            if isinstance(outcome, BadRow):
-                num_bad += 1
-                if num_bad <= max(max_bad_rows, _SHOWN):
-                    bad.append(outcome)
-                continue
-            record, used = outcome
-            records.append(record)
-            mapping.update(used)
-            seen.update(dict.fromkeys((*item.columns, *item.extra)))
+            for outcome in _outcomes(item, fmt, kind):
+                if isinstance(outcome, BadRow):
+                    num_bad += 1
+                    if num_bad <= max(max_bad_rows, _SHOWN):
+                        bad.append(outcome)
+                    continue
+                record, used = outcome
+                records.append(record)
+                mapping.update(used)
+                seen.update(dict.fromkeys((*item.columns, *item.extra)))
+    del records[len(records) if limit is None else limit :]
     _judge(opened.name, len(records), num_bad, bad, max_bad_rows, rejects)
     if limit is None:
         _check_labels(opened.name, fmt, records)
@@ -237,10 +238,22 @@ def _choose(source: Source, head: list[_Item], want: type[Record] | None) -> For
     return fmt
 
 
-def _convert(item: _Item, fmt: Format, kind: type[Record]) -> tuple[Record, dict[str, str]] | BadRow:
+def _outcomes(item: _Item, fmt: Format, kind: type[Record]) -> Iterator[tuple[Record, dict[str, str]] | BadRow]:
+    """Yield a record, or why there is none, for every judgement the row holds."""
     if item.problem:
-        return BadRow(item.where, item.problem, item.raw)
-    columns = Columns(item.columns, item.extra)
+        yield BadRow(item.where, item.problem, item.raw)
+        return
+    try:
+        parts = fmt.unpack(item.columns)
+    except RowError as error:
+        yield BadRow(item.where, str(error), item.raw)
+        return
+    for part in parts:
+        yield _convert(item, part, fmt, kind)
+
+
+def _convert(item: _Item, row: Row, fmt: Format, kind: type[Record]) -> tuple[Record, dict[str, str]] | BadRow:
+    columns = Columns(row, item.extra)
     try:
         return derive(fmt.convert(columns), kind), columns.used
     except ValidationError as error:
@@ -250,7 +263,7 @@ def _convert(item: _Item, fmt: Format, kind: type[Record]) -> tuple[Record, dict
         )
     except RowError as error:
         reason = str(error)
-    return BadRow(item.where, reason, item.raw)
+    return BadRow(item.where, reason, item.raw if row is item.columns else row)
 
 
 def _judge(name: str, num_good: int, num_bad: int, bad: list[BadRow], max_bad_rows: int, rejects: Path | None) -> None:

@@ -18,7 +18,17 @@ Row = dict[str, Any]
 
 _NESTED = (
     *("messages", "conversations", "prompt", "chosen", "rejected", "completion", "completions", "labels"),
-    *("context", "turns", "history", "conversation_a", "conversation_b", "reward_model"),
+    *(
+        "responses",
+        "ranks",
+        "models",
+        "context",
+        "turns",
+        "history",
+        "conversation_a",
+        "conversation_b",
+        "reward_model",
+    ),
 )
 _TYPE_NAMES: tuple[tuple[type, str], ...] = (
     (type(None), "null"),
@@ -66,6 +76,8 @@ class Format:
     """Whether a row looks like this format."""
     convert: Callable[[Columns], Record]
     """Makes the record; raises RowError or pydantic's ValidationError for a row that cannot be used."""
+    unpack: Callable[[Row], Sequence[Row]] = lambda row: (row,)
+    """Parts of a row that holds several judgements, each of which `convert` makes a record of; raises RowError."""
 
 
 def has(row: Row, *names: str) -> bool:
@@ -178,6 +190,16 @@ def check_list(value: Any, what: str) -> list[Any]:
     return items
 
 
+def _object(value: Any) -> dict[str, Any] | None:
+    """Return a JSON object, or text that holds one, as a dictionary; None for anything else."""
+    if isinstance(value, str) and value.startswith("{"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return cast(dict[str, Any], value) if isinstance(value, dict) else None
+
+
 def _type_name(value: Any) -> str:
     for kind, name in _TYPE_NAMES:
         if isinstance(value, kind):
@@ -284,6 +306,13 @@ class Columns:
         return self.optional_text("id", "id")
 
     def meta(self) -> dict[str, Any]:
-        """Return the columns no field took, as JSON can carry them."""
+        """Return the columns no field took, as JSON can carry them; an object in the column `meta` is unfolded."""
         rest = {**self.extra, **{name: value for name, value in self.row.items() if name not in self.used}}
-        return {str(name): plain(value) for name, value in rest.items() if value is not None}
+        kept = {str(name): plain(value) for name, value in rest.items() if value is not None}
+        nested = _object(kept.get("meta"))
+        if nested is None:
+            return kept
+        if "meta" in self.row:
+            self.used["meta"] = "meta"
+        del kept["meta"]
+        return {**nested, **kept}

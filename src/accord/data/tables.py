@@ -110,5 +110,19 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], columns: Iterable[str], str
         columns: the fields of that kind of record.
         stream: where to.
     """
-    schema = pa.schema({name: _FIELDS[name] for name in columns})
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), stream)
+    pq.write_table(typed(rows, record_types(columns)), stream)
+
+
+def typed(rows: Iterable[Mapping[str, Any]], types: Mapping[str, Any]) -> Any:
+    """Return rows as an Arrow table.
+
+    Args:
+        rows: values by column.
+        types: column -> Arrow type.
+    """
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema(dict(types)))
+
+
+def record_types(columns: Iterable[str]) -> dict[str, Any]:
+    """Return the Arrow types of fields of Accord's own records."""
+    return {name: _FIELDS[name] for name in columns}

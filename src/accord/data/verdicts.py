@@ -127,6 +127,24 @@ def _from_nemo(columns: Columns) -> Preference:
     return make_preference(columns, messages, candidates, ranked(scores))
 
 
+def _from_ranks(columns: Columns) -> Preference:
+    """Replies with a rank each, 0 the best; equal ranks tie. What `accord collect export --kind rankings` writes."""
+    messages = with_system(columns, parse_prompt(columns.get("prompt", "prompt"), "column 'prompt'"))
+    texts = columns.list("responses", "candidates")
+    places = columns.list("ranks", "choice, ranking, tie")
+    models = columns.list("models", "candidates.model") if columns.has("models") else [""] * len(texts)
+    if not len(texts) == len(places) == len(models):
+        raise RowError(f"{len(texts)} responses, {len(places)} ranks and {len(models)} models")
+    if len(texts) < 2:
+        raise RowError("column 'responses' needs at least two replies to compare")
+    scores = [-check_number(place, f"rank {number}") for number, place in enumerate(places, 1)]
+    candidates = [
+        Candidate(text=check_text(text, f"reply {number}"), model=str(model or ""))
+        for number, (text, model) in enumerate(zip(texts, models, strict=True), 1)
+    ]
+    return make_preference(columns, messages, candidates, ranked(scores))
+
+
 def _from_ultrafeedback(columns: Columns) -> Preference:
     """Raw UltraFeedback (Cui et al. 2023, arXiv:2310.01377): completions rated one by one.
 
@@ -167,6 +185,13 @@ FORMATS = (
         "context, completions of {rank, completion}",
         lambda row: has(row, "context") and has_list(row, "completions", "completion"),
         _from_nemo,
+    ),
+    Format(
+        "ranks",
+        Preference,
+        "prompt, responses, ranks (0 the best, equal = tie; optional models)",
+        lambda row: has(row, "prompt") and has_list(row, "responses") and has_list(row, "ranks"),
+        _from_ranks,
     ),
     Format(
         "alpaca-farm",

@@ -14,8 +14,9 @@ FINAL: dict[tuple[str, ...], str] = {
     ),
     ("collect",): (
         "`num`, `rows` (written), `earlier` (of them from the rounds before), `num_pairs`, `num_annotators`, `ties`, "
-        "`both_bad`; `agreement` = share of annotator pairs that say the same of an item, with interval; per annotator "
-        "`n`, in the lab `group` and `gold_agreement`"
+        "`both_bad`; `agreement` = share of annotator pairs that say the same of an item, with interval; "
+        "`agreement_on`: the random slice, where it was measured there alone; `notes` on how labels were combined; per "
+        "annotator `n`, in the lab `group` and `gold_agreement`"
     ),
     ("reward",): (
         "`pairs`, `left_out`, `accuracy`, `gold_accuracy` (lab), `score_mean`, `score_std` of raw scores on training "

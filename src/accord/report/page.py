@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from accord.errors import ArtifactError
 from accord.report.bestofn import read_best_of_n
 from accord.report.formats import visible
+from accord.report.groups import read_groups
 from accord.report.labels import read_labels
 from accord.report.outcome import read_outcome
 from accord.report.paths import kl_figures, path_rows, read_eval_paths
@@ -72,6 +73,7 @@ def render(run_dir: Path) -> str:
     values: dict[str, Any] = {
         "run": run,
         "labels": labels,
+        "groups": read_groups(run),
         "reward": reward,
         "curves": grouped(curves),
         "multiples": multiples(run),

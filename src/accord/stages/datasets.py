@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
@@ -11,7 +12,7 @@ from accord.data import read, unique_prompts
 from accord.errors import ConfigError, DataError
 from accord.memory import no_collection
 from accord.pipeline import LAB, Context, Input
-from accord.types import Demonstration, Document, Prompt, Record
+from accord.types import Demonstration, Document, Preference, Prompt, Record
 
 if TYPE_CHECKING:
     from accord.train.examples import Encoded
@@ -48,6 +49,30 @@ def load(ctx: Context, field: str, want: type[R], *, max_bad_rows: int = 0) -> l
             ctx.say(f"  {field}: {len(records)} rows hold {len(distinct)} different prompts")
         records = list(distinct)
     return records
+
+
+def of_group(records: Sequence[Preference], group: str, where: str) -> list[Preference]:
+    """The judgements of one group of annotators.
+
+    Args:
+        records: single judgements.
+        group: name of the group.
+        where: config key, for the message.
+
+    Raises:
+        DataError: nobody of that group judged.
+    """
+    found = [r for r in records if r.group == group]
+    if not found:
+        named = sorted({r.group for r in records if r.group})
+        raise DataError(
+            f"no judgement is by the group '{group}'",
+            where=where,
+            fix=f"the groups are {', '.join(named)}"
+            if named
+            else "use single judgements, which say who made them: dataset: collect:judgements",
+        )
+    return found
 
 
 def _from_lab(source: Input, want: type[R], seed: int) -> list[R]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from accord import rng
+from accord.errors import DataError
 from accord.models.build import set_score_stats
 from accord.models.checkpoint import save_model
 from accord.models.members import Form, MemberIndex, Members, save_members
@@ -21,9 +23,9 @@ from accord.stages.configs import EnsembleConfig
 from accord.stages.datasets import check_usable, load, write_dropped
 from accord.stages.score_models import moments, pair_report, rows_of, start
 from accord.stages.training import device, hold_out, prompt_key, steps_for, train
-from accord.train.examples import from_preferences
+from accord.train.examples import Example, from_preferences
 from accord.train.objectives import EnsembleBradleyTerry
-from accord.train.rated import with_bootstrap
+from accord.train.rated import with_bootstrap, with_groups
 from accord.train.sources import Offline
 from accord.types import Preference
 
@@ -31,6 +33,9 @@ from accord.types import Preference
 def run(cfg: EnsembleConfig, ctx: Context) -> dict[str, Any]:
     """Train all members at once, measure each and their mean on held-out prompts, save members and scalar model."""
     records = load(ctx, "dataset", Preference, max_bad_rows=cfg.max_bad_rows)
+    groups = _groups(records, f"{ctx.work.stage}.by_group") if cfg.by_group else ()
+    if groups:
+        cfg = cfg.model_copy(update={"num_members": len(groups), "bootstrap": False})
     kept, held_out = hold_out(records, prompt_key, cfg.eval_fraction, ctx.run.seed)
     model, tokenizer = start(cfg, ctx)
     encoded, test = (
@@ -41,7 +46,9 @@ def run(cfg: EnsembleConfig, ctx: Context) -> dict[str, Any]:
     write_dropped(ctx.work.path("dropped.tsv"), encoded.dropped)
     check_usable(encoded, cfg.max_length)
     examples = encoded.examples
-    if cfg.bootstrap:
+    if groups:
+        examples = with_groups(examples, groups)
+    elif cfg.bootstrap:
         examples = with_bootstrap(examples, cfg.num_members, rng.derive(ctx.run.seed, ctx.work.stage, "members"))
     members = build(cfg, model, rng.derive(ctx.run.seed, ctx.work.stage, "heads")).to(device())
     metrics = train(
@@ -60,14 +67,17 @@ def run(cfg: EnsembleConfig, ctx: Context) -> dict[str, Any]:
         show=("loss", "accuracy"),
     )
     members.requires_grad_(False)
-    names = tuple(f"member_{k}" for k in range(cfg.num_members))
+    names = groups or tuple(f"member_{k}" for k in range(cfg.num_members))
     form: Form = cfg.form
     unit = MemberIndex(form, "ensemble", names, (0.0,) * len(names), (1.0,) * len(names))
     raw = MembersReward(members, unit, pad_id=tokenizer.pad_token_id)
     mean, std = moments(raw.outputs(rows_of(examples)))
     index = MemberIndex(form, "ensemble", names, mean, std)
     raw_BK = raw.outputs([row.ids for e in test.examples for row in e.rows])
-    each = [pair_report(column_B, test.examples, ctx) for column_B in raw_BK.T]
+    each = [
+        _report(column_B, test.examples, group, ctx)
+        for column_B, group in zip(raw_BK.T, groups or [None] * len(names), strict=True)
+    ]
     joint = pair_report(joint_logit(raw_BK, mean, std), test.examples, ctx)
     best = min(range(len(names)), key=lambda k: (each[k] or {"nll": 0.0})["nll"])
     result = {"mean": joint, **dict(zip(names, each, strict=True))}
@@ -86,6 +96,36 @@ def run(cfg: EnsembleConfig, ctx: Context) -> dict[str, Any]:
     save_model(scalar, tokenizer, ctx.work.path("model"), card)
     save_members(members, index, tokenizer, ctx.work.path("model"))
     return metrics
+
+
+def _groups(records: Sequence[Preference], where: str) -> tuple[str, ...]:
+    """Groups of annotators in order of name; each is a member.
+
+    Raises:
+        DataError: a judgement without a group, fewer than two groups, or a name that cannot name a directory.
+    """
+    found = tuple(sorted({r.group for r in records}))
+    if "" in found:
+        without = sum(not r.group for r in records)
+        raise DataError(
+            f"{without} of {len(records)} judgements have no group of annotators",
+            where=where,
+            fix="use single judgements, which say who made them (dataset: collect:judgements), or switch by_group off",
+        )
+    if len(found) < 2:
+        raise DataError(
+            f"all judgements are of one group of annotators, {''.join(found)}", where=where, fix="switch by_group off"
+        )
+    return found
+
+
+def _report(score_B: Tensor, examples: Sequence[Example], group: str | None, ctx: Context) -> dict[str, Any] | None:
+    """`pair_report` of a member, on the judgements of its group where it has one."""
+    if group is None:
+        return pair_report(score_B, examples, ctx)
+    own = [i for i, e in enumerate(examples) if e.origin is not None and e.origin[0].group == group]
+    rows = [row for i in own for row in (2 * i, 2 * i + 1)]
+    return pair_report(score_B[rows], [examples[i] for i in own], ctx)
 
 
 def build(cfg: EnsembleConfig, model: ScoreModel, seed: int) -> Members:

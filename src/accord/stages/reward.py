@@ -27,7 +27,7 @@ from accord.pipeline import Context
 from accord.rewards.learned import LearnedReward
 from accord.stages.cards import model_card
 from accord.stages.configs import RewardConfig
-from accord.stages.datasets import check_usable, load, write_dropped
+from accord.stages.datasets import check_usable, load, of_group, write_dropped
 from accord.stages.policies import load_pair
 from accord.stages.reward_measure import Measured, fit_length, measure
 from accord.stages.training import DTYPES, check_length, device, hold_out, prompt_key, steps_for, train
@@ -107,7 +107,7 @@ def run(cfg: RewardConfig, ctx: Context) -> dict[str, Any]:
     set_score_stats(built.model, mean, std)
     seen = [e for e in encoded.examples if e.origin is not None]
     seen += pairs([p for p in kept if len(p.candidates) > 2])  # rankings, trained on as a whole
-    result = measure(ctx, Measured(raw, std, tokenizer, positions, pairs), kept, seen, held_out)
+    result = measure(ctx, Measured(raw, std, tokenizer, positions, pairs, cfg.group), kept, seen, held_out)
     ctx.work.path("eval.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
     for line in summary(result["card"]):
         ctx.say(f"  {line}")
@@ -166,6 +166,8 @@ def build(cfg: RewardConfig, ctx: Context, hf: Any, examples: Sequence[Example])
 def _records(cfg: RewardConfig, ctx: Context) -> tuple[list[Preference], list[Preference]]:
     """(to train on, held out)."""
     records = load(ctx, "dataset", Preference, max_bad_rows=cfg.max_bad_rows)
+    if cfg.group is not None:
+        records = of_group(records, cfg.group, f"{ctx.work.stage}.group")
     if cfg.eval_dataset is not None:
         return records, load(ctx, "eval_dataset", Preference, max_bad_rows=cfg.max_bad_rows)
     return hold_out(records, prompt_key, cfg.eval_fraction, ctx.run.seed)

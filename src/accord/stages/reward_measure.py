@@ -35,6 +35,8 @@ class Measured:
     max_length: int
     pairs: Callable[[Sequence[Preference]], Sequence[Example]]
     """Records as pairs of rows."""
+    group: str | None = None
+    """Of annotators, when the model learnt from one group only: it is held against that group's judgements."""
 
 
 def single_judgements(ctx: Context, records: Sequence[Preference]) -> list[Preference] | None:
@@ -115,6 +117,8 @@ def measure(
         result["label_gold_agreement"] = accuracy([p.target - 0.5 for p in pairs], truth, seed=seed)
         result["baselines"]["longer_gold"] = accuracy(longer_wins(pairs), truth, seed=seed)
     judged = single_judgements(ctx, [*train, *held_out])
+    if judged is not None and by.group is not None:
+        judged = [r for r in judged if r.group == by.group]
     singles = None if judged is None else _scored_again(judged, rows, test)
     result["card"] = report_card(
         rows,

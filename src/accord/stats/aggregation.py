@@ -4,15 +4,14 @@
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
-from scipy.special import logsumexp
 
 from accord.stats.agreement import Vote
 from accord.stats.arrays import Floats
+from accord.stats.em import Step, encode, maximise, mirror
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,19 @@ class DawidSkene:
     """(annotators, true label, given label) probability that the annotator says so."""
     log_likelihood: tuple[float, ...]
     """Of the votes, in nats, under each iteration's prior and matrices; never falls unless `smoothing` is used."""
+    objective: tuple[float, ...] = ()
+    """`log_likelihood` plus the log of the Dirichlet priors, up to a constant; never falls."""
 
     @property
     def best(self) -> dict[Hashable, Hashable]:
         """The likeliest label of each item; of equally likely ones the first."""
         return {item: self.labels[int(i)] for item, i in zip(self.items, self.posterior.argmax(axis=1), strict=True)}
+
+    @property
+    def skill(self) -> Floats:
+        """(annotators) probability of saying what is true, labels as common as they are."""
+        right: Floats = np.diagonal(self.confusion, axis1=1, axis2=2) @ self.prior
+        return right
 
 
 def dawid_skene(
@@ -48,6 +55,8 @@ def dawid_skene(
     tolerance: float = 0.0,
     floor: float = 1e-10,
     smoothing: float = 0.0,
+    gold: Mapping[Hashable, Hashable] | None = None,
+    swap: Mapping[Hashable, Hashable] | None = None,
 ) -> DawidSkene:
     """Return the maximum-likelihood labels and confusion matrices by expectation maximisation.
 
@@ -58,11 +67,16 @@ def dawid_skene(
         votes: (item, annotator, label). Two votes of one annotator on one item are two observations.
         labels: all labels; None = the sorted labels that occur.
         iterations: at most that many.
-        tolerance: stop when the log-likelihood of the votes rose by less (nats); 0 = make all iterations.
+        tolerance: stop when the objective rose by less (nats); 0 = make all iterations.
         floor: expected counts in the confusion matrices are at least this, so that what an annotator was never
             seen to say is very unlikely instead of impossible. The paper has no such floor.
         smoothing: added to every expected count, a Dirichlet prior on each row of the confusion matrices. With
             few votes an annotator (below about 20) 0 is over-confident; 1 is a usual choice.
+        gold: item -> its true label: the posterior of these items is certain, and their votes teach what the
+            annotators are worth.
+        swap: label -> what it becomes when the two replies change places, e.g. {"first": "second", "second":
+            "first"}. Which reply is called the first means nothing; prior and matrices are then kept symmetric, so
+            that they cannot learn a preference for a name. None = no symmetry.
 
     Returns:
         Posteriors, prior and confusion matrices of the last iteration.
@@ -70,37 +84,37 @@ def dawid_skene(
     Raises:
         ValueError: if there are no votes, a label is unknown, or a setting is out of range.
     """
-    given = list(votes)
-    if not given:
-        raise ValueError("no votes")
     if iterations < 1 or floor <= 0 or smoothing < 0:
         raise ValueError("iterations must be at least 1, floor above 0 and smoothing not negative")
-    items = tuple(dict.fromkeys(item for item, _, _ in given))
-    annotators = tuple(dict.fromkeys(who for _, who, _ in given))
-    seen = {label for _, _, label in given}
-    order = tuple(labels) if labels is not None else tuple(sorted(cast(Any, seen)))
-    if seen - set(order):
-        raise ValueError(f"labels {sorted(map(str, seen - set(order)))} are not among {order}")
-    places = [{name: i for i, name in enumerate(names)} for names in (items, annotators, order)]
-    item, who, label = (np.array([p[v[i]] for v in given]) for i, p in enumerate(places))
+    ballots = encode(votes, labels, gold)
+    image = mirror(ballots.labels, swap)
+    num = len(ballots.labels)
 
-    posterior = np.zeros((len(items), len(order)))
-    np.add.at(posterior, (item, label), 1.0)
-    posterior /= posterior.sum(axis=1, keepdims=True)
-    likelihood: list[float] = []
-    while True:
+    def symmetric(posterior: Floats) -> Floats:
         prior = posterior.mean(axis=0)
-        given_true = np.zeros((len(annotators), len(order), len(order)))
-        np.add.at(given_true, (who, label), posterior[item])
-        confusion = np.maximum(given_true.swapaxes(1, 2), floor) + smoothing
+        return (prior + prior[image]) / 2
+
+    def model(posterior: Floats, before: Step[Floats] | None) -> Step[Floats]:
+        del before
+        given_true = np.zeros((len(ballots.annotators), num, num))  # annotator, given, true
+        np.add.at(given_true, (ballots.who, ballots.label), posterior[ballots.item])
+        counts = given_true.swapaxes(1, 2)
+        counts = (counts + counts[:, image][:, :, image]) / 2
+        confusion = np.maximum(counts, floor) + smoothing
         confusion /= confusion.sum(axis=2, keepdims=True)
+        penalty = smoothing * float(np.log(confusion).sum())
         with np.errstate(divide="ignore"):  # a label nobody gave has prior 0, log -inf, posterior 0
-            joint = np.broadcast_to(np.log(prior), posterior.shape).copy()
-        np.add.at(joint, item, np.log(confusion)[who, :, label])
-        evidence = cast(Floats, logsumexp(joint, axis=1, keepdims=True))
-        likelihood.append(float(evidence.sum()))
-        posterior = np.exp(joint - evidence)
-        converged = len(likelihood) > 1 and likelihood[-1] - likelihood[-2] < tolerance
-        if len(likelihood) == iterations or converged:
-            break
-    return DawidSkene(items, annotators, order, posterior, posterior.mean(axis=0), confusion, tuple(likelihood))
+            log_prior = np.log(symmetric(posterior))
+        return Step(log_prior, np.log(confusion)[ballots.who, :, ballots.label], penalty, confusion)
+
+    found = maximise(ballots, model, iterations=iterations, tolerance=tolerance)
+    return DawidSkene(
+        ballots.items,
+        ballots.annotators,
+        ballots.labels,
+        found.posterior,
+        symmetric(found.posterior),
+        found.step.parameters,
+        found.log_likelihood,
+        found.objective,
+    )

@@ -26,7 +26,10 @@ Scale = Literal["nominal", "ordinal", "interval", "ratio"]
 
 
 def raw_agreement(votes: Iterable[Vote], *, seed: int = 0, num: int = 2000) -> Interval | None:
-    """Return how often two annotators of the same item agree.
+    """Return how often two annotators of the same item agree: the mean over items of the share of agreeing pairs.
+
+    An item counts once, however many judged it: with a mean over pairs an item of ten annotators would weigh as much
+    as 45 items of two.
 
     Args:
         votes: (item, annotator, label). Two votes of one annotator on one item are not a pair.
@@ -34,16 +37,15 @@ def raw_agreement(votes: Iterable[Vote], *, seed: int = 0, num: int = 2000) -> I
         num: resamples.
 
     Returns:
-        Share of agreeing pairs, `n` = number of pairs; None if no item was judged by two annotators.
+        Mean over the items that two annotators judged, `n` = number of those items; None if there are none. Items
+        with one vote never count.
     """
     agreed: list[float] = []
-    items: list[Hashable] = []
-    for item, given in _by_item(votes).items():
-        for (who, label), (other, other_label) in combinations(given, 2):
-            if who != other:
-                agreed.append(float(label == other_label))
-                items.append(item)
-    return bootstrap_mean(agreed, items, seed=seed, num=num) if agreed else None
+    for given in _by_item(votes).values():
+        pairs = [a == b for (who, a), (other, b) in combinations(given, 2) if who != other]
+        if pairs:
+            agreed.append(sum(pairs) / len(pairs))
+    return bootstrap_mean(agreed, seed=seed, num=num) if agreed else None
 
 
 def krippendorff_alpha(votes: Iterable[Vote], scale: Scale = "nominal") -> float:

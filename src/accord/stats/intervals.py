@@ -33,6 +33,37 @@ class Interval:
     """Number of observations."""
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A number for a report: where it is not defined it is None, with the reason, and never nan or a made-up value."""
+
+    value: float | None
+    """The estimate."""
+    low: float | None
+    """Lower end of its interval; None where there is none."""
+    high: float | None
+    """Upper end."""
+    n: int
+    """Number of units it rests on."""
+    reason: str = ""
+    """Why something is None."""
+
+    @classmethod
+    def undefined(cls, reason: str, n: int = 0) -> Estimate:
+        """Nothing, and why."""
+        return cls(None, None, None, n, reason)
+
+    @classmethod
+    def of(cls, interval: Interval | None, reason: str = "") -> Estimate:
+        """The interval, its infinite ends and nan as None."""
+        if interval is None or not np.isfinite(interval.value):
+            return cls.undefined(reason or "not defined", interval.n if interval else 0)
+        known = bool(np.isfinite(interval.low) and np.isfinite(interval.high))
+        why = "" if known else "a single prompt has no interval"
+        low, high = (interval.low, interval.high) if known else (None, None)
+        return cls(interval.value, low, high, interval.n, why)
+
+
 def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
     """Return a proportion with the score interval of Wilson (1927).
 

@@ -1,4 +1,4 @@
-"""Examples for reward models with several outputs: bootstrap weights, rated replies, replies in steps."""
+"""Examples for reward models with several outputs: weights by draw or group, rated replies, replies in steps."""
 
 from __future__ import annotations
 
@@ -29,6 +29,21 @@ def with_bootstrap(examples: Sequence[Example], members: int, seed: int) -> tupl
     for example in examples:
         drawn = rng.generator(seed, "bootstrap", example.id).poisson(1.0, size=members)
         weights = tuple(float(w) for w in drawn) if drawn.any() else (1.0,) * members
+        found.append(_with_column(example, "weight_BK", [weights] * len(example.rows)))
+    return tuple(found)
+
+
+def with_groups(examples: Sequence[Example], groups: Sequence[str]) -> tuple[Example, ...]:
+    """Give each example weight 1 for the member of its annotator's group and 0 for the others.
+
+    Args:
+        examples: pairs that know the judgement they come from.
+        groups: of each member, in order.
+    """
+    found: list[Example] = []
+    for example in examples:
+        assert example.origin is not None
+        weights = tuple(float(example.origin[0].group == group) for group in groups)
         found.append(_with_column(example, "weight_BK", [weights] * len(example.rows)))
     return tuple(found)
 

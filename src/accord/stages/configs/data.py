@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from accord.collect.rules import Aggregate
+from accord.collect.settings import ProjectSettings, TiePolicy
 from accord.config import Config
 from accord.pipeline import input_field
 from accord.stages.configs.base import Fraction, Limit, Models, Positive, Sampling
@@ -44,11 +46,70 @@ class CollectConfig(Config):
     )
     annotators: Literal["lab", "people"] = Field("people", description="simulated annotators, or wait for people")
     num_annotators: Positive = Field(12, description="size of the simulated pool")
-    labels_per_item: Positive = Field(1, description="judgements wanted for every pair")
-    aggregate: Literal["none", "soft"] = Field(
-        "none", description="soft: one row a pair, labelled with the mean vote; the single judgements stay in a file"
+    kind: Literal["pair", "rank"] = Field(
+        "pair", description="people: two replies at a time, or all replies of a prompt"
     )
+    selection: Literal["random", "uncertainty", "disagreement", "coverage"] = Field(
+        "random", description="which of the comparisons are judged, when num_pairs is below their number"
+    )
+    num_pairs: Limit = Field(-1, description="comparisons to have judged; -1 = all")
+    random_slice: Fraction = Field(
+        0.15,
+        description="share of num_pairs drawn at random from all, whatever the selection; agreement is measured there",
+    )
+    reward_model: str | None = input_field(
+        "model", None, description="selection uncertainty: reward model; disagreement: ensemble"
+    )
+    labels_per_item: Positive = Field(1, description="judgements wanted for every pair")
     overlap_fraction: Fraction = Field(0.1, description="share of pairs judged by overlap_labels annotators")
     overlap_labels: Positive = Field(4, description="judgements for each of these, to measure agreement")
-    labels: str | None = Field(None, description="people: file of their Preference rows; null = in the run directory")
+    aggregate: Aggregate = Field(
+        "none",
+        description="how the judgements of a pair become one row; none: each is a row. The single ones stay in a file",
+    )
+    tie_policy: TiePolicy = Field(
+        "tie", description="majority: what equal votes become; adjudicate: left out until an adjudicator has decided"
+    )
+    weights: dict[str, float] | None = Field(
+        None, description="aggregate weighted: annotator -> weight; who is not named has 1"
+    )
+    population: dict[str, float] | None = Field(
+        None, description="aggregate group_mixture: group -> share of the population; null = all alike"
+    )
+    database: str | None = Field(
+        None, description="people: file or postgresql:// address of the labels; null = labels.db in the run directory"
+    )
+    project: str | None = Field(
+        None,
+        description="people: project in the database, of which only this stage's tasks count; null = one of its own",
+    )
+    guidelines: str | None = Field(None, description="people: Markdown file with the rules annotators see")
+    gold: str | None = input_field(
+        "data", None, description="people: preferences whose verdicts are right; asked in between as hidden tests"
+    )
+    leaks: Literal["flag", "mask", "drop"] = Field(
+        "flag", description="people: replies that name their model are counted, shown with [name] instead, or left out"
+    )
+    rules: dict[str, Any] = Field(
+        default_factory=dict, description="people: further rules of the project by name, see docs/collecting.md"
+    )
+    labels: str | None = Field(
+        None, description="people: file of Preference rows in place of the database; null = also in the run directory"
+    )
     min_labels: Positive = Field(500, description="people: judgements to wait for; raise it to take in later ones")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CollectConfig:
+        if self.selection != "random" and self.num_pairs < 0:
+            raise ValueError(f"selection {self.selection} chooses nothing while num_pairs is -1 (all)")
+        if self.selection in ("uncertainty", "disagreement") and self.reward_model is None:
+            raise ValueError(f"selection {self.selection} needs a reward_model")
+        if self.kind == "rank" and self.annotators == "lab":
+            raise ValueError("the simulated annotators compare pairs: set kind to pair, or annotators to people")
+        if self.kind == "rank" and self.selection in ("uncertainty", "disagreement"):
+            raise ValueError(f"selection {self.selection} is about pairs: set kind to pair, or selection to coverage")
+        known = {"overlap", "random_slice", "slice_overlap", "tie_policy", "kinds"} & self.rules.keys()
+        if known:
+            raise ValueError(f"rules.{min(known)} has a key of its own: labels_per_item, overlap_fraction, ...")
+        ProjectSettings.model_validate(self.rules)
+        return self

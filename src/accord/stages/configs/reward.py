@@ -19,6 +19,10 @@ class RewardConfig(Fitted, Adapters):
     model_name_or_path: str = input_field("model", "sft", description="stage, directory or hub id to start from")
     dataset: str = input_field("data", "collect", description="preferences")
     eval_dataset: str | None = input_field("data", None, description="preferences to test on; null = eval_fraction")
+    group: str | None = Field(
+        None,
+        description="learn from this group of annotators only; `dataset` holds single judgements (collect:judgements)",
+    )
     loss_type: Literal["bradley_terry", "rao_kupper", "davidson", "plackett_luce", "all_pairs", "best_of_k"] = Field(
         "bradley_terry",
         description="model of judgements: pairs (bradley_terry), pairs that may tie (rao_kupper, davidson), rankings "

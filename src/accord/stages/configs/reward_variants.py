@@ -33,6 +33,11 @@ class EnsembleConfig(_ScoreTraining):
         True,
         description="each member weighs each pair with a draw from Poisson(1); false = members differ by seed only",
     )
+    by_group: bool = Field(
+        False,
+        description="one member a group of annotators, named after it and trained on its judgements only; `dataset` "
+        "holds single judgements (collect:judgements), and reward_combine: worst is the worst-group rule",
+    )
     same_head: bool = Field(
         False, description="models: all start from one head, so that the stage `warm` can average them"
     )
@@ -52,6 +57,9 @@ class EnsembleConfig(_ScoreTraining):
         lora = sorted(n for n in fields if n.startswith("lora_") and getattr(self, n) != fields[n].default)
         if lora and self.form != "adapters":
             raise ValueError(f"{', '.join(lora)} need form: adapters, not {self.form}")
+        useless = sorted({"num_members", "bootstrap", "same_head"} & self.model_fields_set) if self.by_group else []
+        if useless:
+            raise ValueError(f"by_group makes one member a group, on that group's judgements: remove {useless}")
         if self.same_head and not self.bootstrap:
             raise ValueError("same_head without bootstrap makes equal members; set bootstrap: true")
         return self

@@ -1,0 +1,1 @@
+"""Collecting preferences from people: store, labelling app, quality, import and export."""

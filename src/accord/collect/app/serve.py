@@ -1,0 +1,102 @@
+"""Running the site: one process with uvicorn, stopped politely, ready without configuration."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import uvicorn
+
+from accord.collect import people, projects
+from accord.collect.app import create_app
+from accord.collect.app.settings import AppSettings
+from accord.collect.database import Store
+from accord.collect.records import ProjectSettings
+from accord.errors import ConfigError
+
+GRACE_S = 10
+"""Seconds that requests under way are given when the server is told to stop."""
+
+
+def first_link(store: Store, base: str, settings: AppSettings) -> str | None:
+    """Make the project if it is missing; the address at which the first admin makes an account, if there is none yet.
+
+    Args:
+        store: the database.
+        base: address of the site, without a final slash.
+        settings: name of the project.
+    """
+    projects.ensure_project(store, settings.project, ProjectSettings())
+    token = people.admin_link(store)
+    return f"{base}/join/{token}" if token else None
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything is said, so that what is printed is true; port 0 takes a free one.
+
+    Raises:
+        ConfigError: the port is taken or the address is not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named: asyncio turns off Nagle's algorithm only then, and every answer takes 40 ms otherwise.
+    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((host, port))
+        taken.listen(2048)  # now, so that who connects before the server runs waits instead of being refused
+    except (OSError, OverflowError) as error:
+        taken.close()
+        raise ConfigError(
+            f"cannot listen: {error}", where=f"{host}:{port}", fix="choose another --port, or stop what uses it"
+        ) from error
+    return taken
+
+
+def address_of(taken: socket.socket) -> str:
+    """The site's address as a browser on this machine writes it."""
+    name, port = taken.getsockname()[:2]
+    host = str({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name))
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run(store: Store, taken: socket.socket, settings: AppSettings, *, trusted_proxies: str | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; requests under way are finished, then the store is closed.
+
+    Args:
+        store: the opened database.
+        taken: the socket from `listen`.
+        settings: of the app.
+        trusted_proxies: addresses whose X-Forwarded-For and -Proto are believed, comma-separated; None believes nobody.
+    """
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    config = uvicorn.Config(
+        create_app(store, settings),
+        log_level="warning",
+        # Addresses hold the tokens of invitations, so they are not logged.
+        access_log=False,
+        server_header=False,
+        proxy_headers=trusted_proxies is not None,
+        forwarded_allow_ips=trusted_proxies or "",
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=30,
+        h11_max_incomplete_event_size=64 * 1024,
+        limit_concurrency=1000,
+        lifespan="on",
+    )
+    with _signals_end_here():
+        uvicorn.Server(config).run(sockets=[taken])
+
+
+@contextmanager
+def _signals_end_here() -> Generator[None]:
+    """Being told to stop is no failure: uvicorn stops, then sends itself the signal again, which must find nobody."""
+    stops = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: None) for number in stops]
+    try:
+        yield
+    finally:
+        for number, handler in zip(stops, before, strict=True):
+            signal.signal(number, handler)

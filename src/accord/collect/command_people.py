@@ -1,0 +1,104 @@
+"""`accord collect user ...` and `accord collect key ...`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from accord.collect.command_options import SYSTEM, Database, FromStdin, Groups, Role, group_of_commands, open_database
+
+users = group_of_commands("People and programs with access.")
+keys = group_of_commands("API keys.")
+
+
+@users.command("add")
+def add_user(
+    handle: str,
+    db: Database = "labels.db",
+    role: Role = "annotator",
+    group: Groups = None,
+    password_stdin: FromStdin = False,
+) -> None:
+    """Add a person or a program; without a password it can use keys only."""
+    from accord.collect import people
+
+    password = sys.stdin.readline().rstrip("\n") if password_stdin else None
+    with open_database(db) as store:
+        user = people.create_user(store, handle, role, password=password, groups=group or ())
+        typer.echo(f"{user.handle}: {user.role}")
+
+
+@users.command("list")
+def list_users(db: Database = "labels.db") -> None:
+    """Print everybody with access."""
+    from accord.collect import people
+
+    with open_database(db) as store:
+        for user in people.list_users(store):
+            typer.echo(f"{user.handle}\t{user.role}\t{','.join(user.groups)}\t{'disabled' if user.disabled else ''}")
+
+
+@users.command("disable")
+def disable_user(
+    handle: str,
+    db: Database = "labels.db",
+    undo: Annotated[bool, typer.Option("--undo", help="let the person in again")] = False,
+) -> None:
+    """Keep a person out; sessions and keys stop working at once, labels stay."""
+    from accord.collect import people
+
+    with open_database(db) as store:
+        people.update_user(store, people.get_user(store, handle).id, actor=SYSTEM, disabled=not undo)
+
+
+@users.command("password")
+def set_password(handle: str, db: Database = "labels.db") -> None:
+    """Set a password, read from standard input; the person's sessions end."""
+    from accord.collect import people
+
+    password = sys.stdin.readline().rstrip("\n")
+    with open_database(db) as store:
+        people.set_password(store, people.get_user(store, handle).id, password, actor=SYSTEM)
+
+
+@keys.command("make")
+def make_key(
+    handle: str,
+    scope: Annotated[list[str], typer.Option("--scope", help="label, read, export, import or admin; may be repeated")],
+    db: Database = "labels.db",
+    name: Annotated[str, typer.Option(help="what it is for")] = "key",
+    days: Annotated[float, typer.Option(min=0.01, help="days it is good for")] = 365.0,
+) -> None:
+    """Make a key for a user and print its secret, once."""
+    from datetime import timedelta
+
+    from accord.collect import people
+    from accord.collect.columns import utcnow
+
+    with open_database(db) as store:
+        expires = utcnow() + timedelta(days=days)
+        _, secret = people.make_api_key(store, people.get_user(store, handle).id, scope, name=name, expires_at=expires)
+        typer.echo(secret)
+
+
+@keys.command("list")
+def list_keys(db: Database = "labels.db") -> None:
+    """Print keys without their secrets."""
+    from accord.collect import people
+
+    with open_database(db) as store:
+        for key in people.list_keys(store):
+            state = "revoked" if key.revoked_at else f"until {key.expires_at:%Y-%m-%d}" if key.expires_at else ""
+            typer.echo(f"{key.id}\t{key.prefix}\t{','.join(key.scopes)}\t{state}")
+
+
+@keys.command("revoke")
+def revoke_key(key: str, db: Database = "labels.db") -> None:
+    """End a key at once; named by its id or prefix."""
+    from accord.collect import people
+
+    with open_database(db) as store:
+        found = next((known.id for known in people.list_keys(store) if key in (known.id, known.prefix)), key)
+        people.revoke_key(store, found, actor=SYSTEM)

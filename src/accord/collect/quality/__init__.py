@@ -1,0 +1,1 @@
+"""Quality of judgements: agreement, what annotators are worth, what sways them besides quality, what it can show."""

@@ -1,0 +1,10 @@
+"""Names of the rules that turn several judgements into one label; light, since configs import it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Aggregate = Literal[
+    "none", "majority", "soft", "dawid_skene", "annotator_bt", "weighted", "group_mixture", "worst_group"
+]
+"""See `accord.collect.exporting.combine`."""

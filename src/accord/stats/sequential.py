@@ -1,0 +1,202 @@
+"""Sequential test of an annotator: block, pass, or keep watching, after every answer whose truth is known.
+
+A fixed threshold either lets guessing through or blocks good people: "8 of 10" passes 5 % of coin-flippers and fails
+18 % of annotators who are right 85 % of the time. The test here is Wald's (1945, "Sequential tests of statistical
+hypotheses"): the likelihood ratio of a bad against a good annotator, looked at after every answer. By Ville's
+inequality the chance that it ever exceeds `1/a` for a good annotator is at most `a`, however long one watches.
+
+Deviations from Wald:
+1. Passing does not end the watch. Whoever passed can still be blocked later; the bound above allows for it.
+2. The ratio gets half of the allowed error. The other half goes to one decision at `horizon` answers, where those with
+   few right answers are blocked. Without it one coin-flipper in thirteen is still undecided after 60 answers; with it
+   one in forty.
+3. An answer may be right with a probability (other people's votes instead of gold); see `evidence`.
+"""
+
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from accord.stats.arrays import Floats, vector
+
+Decision = Literal["pass", "fail", "continue"]
+"""Good enough to work on, to be blocked, or not known yet."""
+
+_WATCHED = 20
+"""Horizons over which the chance of blocking a good annotator is added up; afterwards it is below 1e-6 a horizon."""
+
+
+@dataclass(frozen=True)
+class GoldTest:
+    """What the test has to tell apart, and how often it may be wrong."""
+
+    bad: float = 0.5
+    """Share of right answers of an annotator to be blocked: guessing between two. Worse ones are found sooner."""
+    good: float = 0.75
+    """Share of right answers of an annotator to be kept. Better ones are blocked less often."""
+    false_block: float = 0.02
+    """Chance of ever blocking an annotator who is right with probability `good`."""
+    false_pass: float = 0.05
+    """Chance that the ratio passes one who is right with probability `bad`."""
+    horizon: int = 60
+    """Answers after which nobody is undecided."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings without meaning."""
+        if not 0 < self.bad < self.good < 1:
+            raise ValueError(f"bad and good must be 0 < bad < good < 1, got {self.bad} and {self.good}")
+        if not (0 < self.false_block < 1 and 0 < self.false_pass < 1) or self.horizon < 1:
+            raise ValueError("error rates must be between 0 and 1 and the horizon at least 1")
+
+
+@dataclass(frozen=True)
+class Operating:
+    """What the test does with an annotator of known quality, computed exactly."""
+
+    blocked: float
+    """Probability of "fail" within that many answers."""
+    passed: float
+    """Probability that the latest decision is "pass"."""
+    undecided: float
+    """The rest."""
+    answers_to_block: float
+    """Mean number of answers of those who were blocked; nan if nobody can be."""
+
+
+def sequential_gold(right: int, total: int, test: GoldTest | None = None) -> Decision:
+    """Decide about an annotator; ask again after every answer to a gold item.
+
+    Args:
+        right: right answers so far.
+        total: answers so far.
+        test: what to tell apart; None = guessing (1/2) against 3/4, blocking at most 2 % of the latter.
+
+    Returns:
+        "fail" = block, "pass" = good enough so far (a later "fail" is possible), "continue" = not known yet.
+
+    Raises:
+        ValueError: if there are more right answers than answers, or a negative number.
+    """
+    if not 0 <= right <= total:
+        raise ValueError(f"{right} right answers of {total}")
+    test = test or GoldTest()
+    if right <= _bound(test, total):
+        return "fail"
+    ratio = right * math.log(test.bad / test.good) + (total - right) * math.log((1 - test.bad) / (1 - test.good))
+    return "pass" if total >= test.horizon or ratio <= math.log(test.false_pass) else "continue"
+
+
+def evidence(right: ArrayLike, test: GoldTest | None = None) -> float:
+    """Return the log-likelihood ratio of a bad against a good annotator; above 0 speaks for bad.
+
+    Where gold is rare, other people's votes on the same items say something too. An answer that agrees with what is
+    probably true is weak evidence, and one that is as likely right as wrong is none.
+
+    Args:
+        right: for each answer the probability that it is right: 1 or 0 on gold, else what the *other* annotators'
+            votes say. With the annotator's own vote in it, a bad one looks better than they are.
+        test: see `sequential_gold`.
+
+    Returns:
+        In nats; 0 without answers.
+
+    Raises:
+        ValueError: if a probability is outside [0, 1].
+    """
+    path = _evidence_path(right, test or GoldTest())
+    return float(path[-1]) if path.size else 0.0
+
+
+def sequential_evidence(right: ArrayLike, test: GoldTest | None = None) -> Decision:
+    """Decide from answers that are right with some probability, by Wald's two bounds on `evidence`.
+
+    Args:
+        right: as for `evidence`, in the order of the answers.
+        test: see `sequential_gold`; `horizon` plays no part, and all of `false_block` goes to the ratio.
+
+    Returns:
+        See `sequential_gold`. "fail" stays: it is as if the test had been made after every answer.
+    """
+    test = test or GoldTest()
+    path = _evidence_path(right, test)
+    if np.any(path >= -math.log(test.false_block)):
+        return "fail"
+    return "pass" if path.size and path[-1] <= math.log(test.false_pass) else "continue"
+
+
+def operating(skill: float, answers: int, test: GoldTest | None = None) -> Operating:
+    """Compute what `sequential_gold` does with an annotator, exactly and without simulation.
+
+    Args:
+        skill: probability of a right answer.
+        answers: gold items answered.
+        test: see `sequential_gold`.
+
+    Returns:
+        Probabilities of the decisions after so many answers.
+    """
+    test = test or GoldTest()
+    blocked, alive = _walk(skill, answers, [_bound(test, t) for t in range(answers + 1)])
+    passed = sum(float(p) for right, p in enumerate(alive) if p > 0 and sequential_gold(right, answers, test) == "pass")
+    total = float(blocked.sum())
+    mean = float(blocked @ np.arange(answers + 1)) / total if total > 0 else float("nan")
+    return Operating(total, passed, max(0.0, 1.0 - total - passed), mean)
+
+
+def _evidence_path(right: ArrayLike, test: GoldTest) -> Floats:
+    """(answers) evidence after each."""
+    p = vector(right)
+    if np.any((p < 0) | (p > 1)):
+        raise ValueError("the probability of a right answer must be between 0 and 1")
+    bad = test.bad * p + (1 - test.bad) * (1 - p)
+    good = test.good * p + (1 - test.good) * (1 - p)
+    return np.cumsum(np.log(bad / good))
+
+
+def _bound(test: GoldTest, total: int) -> int:
+    """Right answers of `total` at and below which an annotator is blocked; -1 = none."""
+    line = _line(test, total)
+    return max(line, _cut(test)) if total >= test.horizon else line
+
+
+def _line(test: GoldTest, total: int) -> int:
+    """The likelihood ratio's bound at half of the allowed error, in right answers."""
+    per_wrong = math.log((1 - test.bad) / (1 - test.good))
+    per_right = math.log(test.bad / test.good)
+    return max(-1, math.floor((total * per_wrong + math.log(test.false_block / 2)) / (per_wrong - per_right) + 1e-9))
+
+
+@lru_cache(maxsize=32)
+def _cut(test: GoldTest) -> int:
+    """The largest bound at the horizon that keeps the chance of blocking a good annotator within `false_block`."""
+    lines = [_line(test, t) for t in range(_WATCHED * test.horizon + 1)]
+    cut = lines[test.horizon]
+    while cut < test.horizon:
+        bounds = [max(line, cut + 1) if t >= test.horizon else line for t, line in enumerate(lines)]
+        if float(_walk(test.good, len(lines) - 1, bounds)[0].sum()) > test.false_block:
+            break
+        cut += 1
+    return cut
+
+
+def _walk(skill: float, answers: int, bounds: list[int]) -> tuple[Floats, Floats]:
+    """(answers + 1) probability of being blocked at each answer, and of each number of right answers if not."""
+    alive: Floats = np.zeros(answers + 2)
+    alive[0] = 1.0
+    blocked: Floats = np.zeros(answers + 1)
+    for t in range(1, answers + 1):
+        moved = alive * (1 - skill)
+        moved[1:] += alive[:-1] * skill
+        stop = bounds[t] + 1
+        blocked[t] = moved[:stop].sum()
+        moved[:stop] = 0.0
+        alive = moved
+    return blocked, alive

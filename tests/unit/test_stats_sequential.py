@@ -1,0 +1,99 @@
+"""The sequential test of annotators: its error rates, exactly and by simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from accord.stats.sequential import GoldTest, evidence, operating, sequential_evidence, sequential_gold
+
+
+def test_spammers_and_adversaries_are_blocked_within_sixty_answers_and_good_people_are_not():
+    assert operating(0.5, 60).blocked >= 0.95
+    assert operating(0.3, 60).blocked >= 0.999
+    assert operating(0.1, 30).blocked >= 0.999
+    # Ever: 2,000 answers are far beyond any sitting.
+    assert 0.005 < operating(0.75, 2000).blocked < 0.02
+    assert operating(0.85, 2000).blocked < 0.002
+    assert operating(0.85, 30).passed > 0.8
+
+
+def test_the_exact_rates_are_those_of_a_simulation():
+    random = np.random.default_rng(0)
+    for skill in (0.5, 0.75):
+        ends = []
+        for _ in range(2000):
+            right = 0
+            for total, answer in enumerate(random.random(60) < skill, 1):
+                right += int(answer)
+                if sequential_gold(right, total) == "fail":
+                    ends.append(total)
+                    break
+        exact = operating(skill, 60)
+        assert len(ends) / 2000 == pytest.approx(exact.blocked, abs=0.015)
+        assert np.mean(ends) == pytest.approx(exact.answers_to_block, abs=4.0)
+
+
+def test_decisions_by_hand():
+    # Odds of 1/2 against 3/4 after w wrong and no right answer are 2**w; 100 to 1 are passed at the seventh.
+    assert [sequential_gold(0, total) for total in range(8)] == ["continue"] * 7 + ["fail"]
+    # After r right and no wrong answer they are (2/3)**r; 1 to 20 are passed at the eighth.
+    assert [sequential_gold(total, total) for total in (7, 8)] == ["continue", "pass"]
+    assert sequential_gold(30, 60) == "fail"
+    assert sequential_gold(50, 60) == "pass"
+    assert sequential_gold(50, 90) == "fail"  # good at first, guessing since
+    with pytest.raises(ValueError, match="3 right answers of 2"):
+        sequential_gold(3, 2)
+
+
+def test_more_right_answers_never_make_it_worse():
+    rank = {"fail": 0, "continue": 1, "pass": 2}
+    for total in (5, 20, 59, 60, 61, 100):
+        decisions = [rank[sequential_gold(right, total)] for right in range(total + 1)]
+        assert decisions == sorted(decisions)
+
+
+def test_nobody_is_undecided_at_the_horizon():
+    test = GoldTest(horizon=30, false_block=0.05)
+    assert operating(0.6, 30, test).undecided == pytest.approx(0.0, abs=1e-12)
+    assert operating(0.6, 29, test).undecided > 0.1
+    assert operating(0.75, 600, test).blocked <= 0.05
+
+
+def test_a_decision_to_block_stays():
+    answers = [0.0] * 6 + [1.0] * 60
+    assert sequential_evidence(answers[:5]) == "continue"
+    assert sequential_evidence(answers[:6]) == sequential_evidence(answers) == "fail"
+    assert sequential_evidence([1.0] * 8) == "pass"
+    assert sequential_evidence([]) == "continue"
+
+
+def test_evidence_of_certain_answers_is_walds():
+    assert evidence([1, 1, 0]) == pytest.approx(2 * math.log(0.5 / 0.75) + math.log(0.5 / 0.25))
+    assert evidence([0.5] * 40) == pytest.approx(0.0)
+    assert 0 < evidence([0.2]) < evidence([0.0])
+    assert evidence([]) == 0.0
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        evidence([1.2])
+
+
+def test_votes_of_others_find_a_spammer_without_gold():
+    random = np.random.default_rng(1)
+    # What two others who are right 8 times in 10 say about a label: both agree, one does, none does.
+    found = {0.5: 0, 0.85: 0}
+    for skill in found:
+        for _ in range(300):
+            right = random.random(150) < skill
+            others = (random.random((150, 2)) < np.where(right, 0.8, 0.2)[:, None]).sum(axis=1)
+            belief = np.array([0.2**2 / (0.2**2 + 0.8**2), 0.5, 0.8**2 / (0.2**2 + 0.8**2)])[others]
+            found[skill] += sequential_evidence(belief) == "fail"
+    assert found[0.5] / 300 >= 0.9
+    assert found[0.85] / 300 <= 0.02
+
+
+@pytest.mark.parametrize("settings", [{"bad": 0.8}, {"good": 1.0}, {"false_block": 0.0}, {"horizon": 0}])
+def test_settings_without_meaning_are_refused(settings):
+    with pytest.raises(ValueError, match="must be"):
+        GoldTest(**settings)
