@@ -1,5 +1,6 @@
 # make demo   set up, then run the whole loop on the embedded lab
 # make test   set up, then run the tests
+# make test-postgres   the tests of the collection store on a PostgreSQL server started for them
 # make bench DATA=DIR   speed and memory beside TRL on hh-rlhf in DIR, 25 minutes on 2 quiet cores; bench-gpu: one GPU
 # Python 3.11 or newer and make are all that is needed; everything is installed into .venv.
 
@@ -9,7 +10,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.accord-setup
 SEED   ?= 0
 
-.PHONY: help setup demo test test-fast lint format type check coverage mutants bench bench-gpu docs clean
+.PHONY: help setup demo test test-fast test-postgres lint format type check coverage mutants bench bench-gpu docs clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -30,6 +31,9 @@ test: setup
 
 test-fast: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not browser and not postgres and not gpu'
+
+test-postgres: setup
+	$(BIN)/python tests/postgres_server.py -- $(BIN)/python -m pytest -n 2 --dist loadfile -m postgres
 
 lint: setup
 	$(BIN)/ruff check .

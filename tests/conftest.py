@@ -13,6 +13,11 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFL
 os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_TELEMETRY="1")
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("accord", deadline=None)
+settings.load_profile("accord")
 
 MAY_SKIP = ("gpu", "bitsandbytes", "real_data")
 """Markers of tests of what a machine may lack (hardware, an optional library, data of others); all others run in CI."""

@@ -149,6 +149,14 @@ def test_prompts_that_come_and_go_at_different_times(n: int) -> None:
     assert len({len(c.token_ids) for c in few}) > 2, "rows must leave at different times"
 
 
+def test_a_prompt_whose_samples_come_in_turns_is_kept_once() -> None:
+    """There is room for one prompt only."""
+    model = build("grouped heads", torch.float64)
+    few = engine(model, max_batch=4).generate(prompts(1), Sampling(12, n=9))
+    whole = engine(model, max_batch=9).generate(prompts(1), Sampling(12, n=9))
+    assert [c.token_ids for c in few] == [c.token_ids for c in whole]
+
+
 @pytest.mark.parametrize("case", ["grouped heads", "qwen2", "qwen3", "mistral with a window"])
 def test_completions_are_those_of_plain_forwards(case: str) -> None:
     model = build(case, torch.float32)
