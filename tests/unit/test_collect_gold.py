@@ -68,6 +68,8 @@ def test_somebody_who_fails_the_hidden_tests_gets_no_more_tasks(store: Store) ->
         ("rank", 3, {"ranking": [[2], [0], [1]]}, {"ranking": ((2,), (0,), (1,))}, {"ranking": ((2,), (1,), (0,))}),
         ("rank", 3, {"ranking": [[2], [0, 1]]}, {"ranking": ((2,), (1,), (0,))}, {"ranking": ((1,), (2,), (0,))}),
         ("rank", 3, {"ranking": [[2]]}, {"ranking": ((2,), (0,))}, {"ranking": ((2, 0),)}),
+        ("rank", 4, {"ranking": [[1]]}, {"ranking": ((1,), (3,))}, {"ranking": ((3,), (1,))}),
+        ("rank", 4, {"ranking": [[1], [0]]}, {"ranking": ((1,), (0,), (2,))}, {"ranking": ((1,), (0, 3))}),
         (
             "rank",
             3,
@@ -91,14 +93,22 @@ def test_gold_answers_of_every_kind(kind: Any, count: int, rule: dict, right: di
     from accord.collect.verdicts import is_right, parse_gold
 
     parsed = parse_gold(rule, kind, count)
-    assert is_right(Verdict(kind=kind, **right), parsed)
-    assert not is_right(Verdict(kind=kind, **wrong), parsed)
+    assert is_right(Verdict(kind=kind, **right), parsed, count)
+    assert not is_right(Verdict(kind=kind, **wrong), parsed, count)
 
 
 @pytest.mark.parametrize("rule", [{"position": 2}, {"ranking": [[0]]}, {"nonsense": 1}, {}, {"accept": []}])
 def test_gold_that_does_not_fit_is_refused(store: Store, rule: dict) -> None:
     with pytest.raises(Invalid):
         project(store, [pair(1, gold=rule)])
+
+
+def test_a_hidden_test_that_every_ranking_passes_is_refused() -> None:
+    from accord.collect.verdicts import parse_gold
+
+    with pytest.raises(Invalid, match="orders nothing"):
+        parse_gold({"ranking": [[0, 1, 2]]}, "rank", 3)
+    assert parse_gold({"ranking": [[0, 1]]}, "rank", 3).accept[0].ranking == ((0, 1),)
 
 
 def test_a_task_becomes_gold_and_an_ordinary_one_again(store: Store) -> None:
@@ -109,9 +119,9 @@ def test_a_task_becomes_gold_and_an_ordinary_one_again(store: Store) -> None:
     gold.set_gold(store, "default", task, {"position": 0})
     row = task_rows(store)[0]
     assert (row.lane, row.state, row.n_done) == ("gold", "open", 0)
-    seen = [view for view in (claims.claim(store, "default", who) for who in (bob, cem)) if view]
-    for view in seen:
-        submissions.submit(store, bob if view is seen[0] else cem, answer(view))
+    seen = [(who, view) for who in (bob, cem) if (view := claims.claim(store, "default", who))]
+    for who, view in seen:
+        submissions.submit(store, who, answer(view))
     items = gold.items(store, "default")
     assert (items[0].task, items[0].candidates, items[0].prompt) == (task, ("a 1", "b 1"), "question 1")
     assert items[0].answered == items[0].right == len(seen)
@@ -174,6 +184,7 @@ def test_rankings_and_ratings_disagree_by_degrees() -> None:
     assert likeness([rank((0,), (1,), (2,)), rank((0,), (1,), (2,))]) == 1
     assert likeness([rank((0,), (1,), (2,)), rank((2,), (1,), (0,))]) == 0
     assert likeness([rank((0,), (1,), (2,)), rank((0,), (2,), (1,))]) == pytest.approx(2 / 3)
+    assert likeness([rank((0,)), rank((0,), (1,), (2,))]) == pytest.approx(2 / 3), "the rest of a top-1 is tied"
     rated = [Verdict(kind="rate", ratings=(7, None)), Verdict(kind="rate", ratings=(4, 2))]
     assert likeness(rated) == pytest.approx(0.5)
     assert likeness(rated[:1]) == 1

@@ -19,7 +19,7 @@ from accord.collect.projects import require_project
 from accord.collect.quiz import Quiz, QuizOutcome, add_quiz_items, answer_quiz, is_qualified, passed_quiz, quiz
 from accord.collect.records import Kind, ProjectSettings, User, Verdict
 from accord.collect.schema import AssignmentRow, ProfileRow, ProjectRow, PromptRow, ResponseRow, TaskRow
-from accord.collect.verdicts import Gold, is_right, parse_gold
+from accord.collect.verdicts import parse_gold
 from accord.collect.views import user_id
 from accord.types import Record
 
@@ -31,7 +31,6 @@ __all__ = [
     "answer_quiz",
     "gate",
     "gold_stats",
-    "grade",
     "is_qualified",
     "items",
     "passed_quiz",
@@ -142,11 +141,6 @@ def _as_ordinary(session: Session, row: TaskRow, settings: dict[str, Any]) -> di
     need = scheduling.after_label(verdicts, overlap, row.n_skipped, rules)
     counts = {"n_claimed": claimed or 0, "n_done": len(verdicts)}
     return {"gold": None, "lane": "queue", "overlap": need.overlap, "state": need.state, **counts}
-
-
-def grade(verdict: Verdict, gold: Mapping[str, Any]) -> bool:
-    """Return whether an answer (candidate indexes) to a hidden test is right."""
-    return is_right(verdict, Gold.model_validate(gold))
 
 
 def gold_stats(store: Store, project: str, who: User | str) -> tuple[int, int]:

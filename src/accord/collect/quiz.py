@@ -246,7 +246,7 @@ def _grade(session: Session, project: str, user: str, answers: Mapping[str, Verd
             kind: Any = question.kind
             fitting(verdict, kind, len(question.candidates), settings.model_copy(update={"require_rationale": False}))
             canonical = verdict.resolved(_order(row, user, len(past), question))
-            right = is_right(canonical, Gold.model_validate(question.gold))
+            right = is_right(canonical, Gold.model_validate(question.gold), len(question.candidates))
             said.append({"item": question.id, "verdict": canonical.model_dump(mode="json"), "right": right})
         explained.append(Explanation(id=question.id, right=right, note=question.explanation))
     count = sum(e.right for e in explained)

@@ -22,12 +22,12 @@ from accord.collect.corrections import Answered, history, skip, undo
 from accord.collect.current import annotation_of
 from accord.collect.database import Store
 from accord.collect.failures import Conflict
-from accord.collect.gold import gate, grade
+from accord.collect.gold import gate
 from accord.collect.ids import new_id
 from accord.collect.records import ProjectSettings, Submission, Submitted, User, Verdict
 from accord.collect.schema import AnnotationRow, AssignmentRow, ResponseRow
 from accord.collect.settling import lock_own, settle
-from accord.collect.verdicts import fitting, outcome
+from accord.collect.verdicts import Gold, fitting, is_right, outcome
 from accord.collect.views import user_id
 from accord.types import Candidate
 
@@ -107,7 +107,7 @@ def _submit(session: Session, user: str, submission: Submission) -> tuple[Submit
     }
     session.execute(_ANNOTATE, annotation)
     hidden = row.lane == "gold" and old is None
-    right = grade(verdict, row.gold) if hidden else row.gold_right
+    right = _graded(row, verdict) if hidden else row.gold_right
     session.execute(
         update(AssignmentRow)
         .where(AssignmentRow.id == submission.assignment)
@@ -138,6 +138,10 @@ def _place(locked: Any, now: datetime) -> _Place:
     room = held or locked.n_claimed + locked.n_done < locked.overlap
     counted = room and locked.task_state in ("open", "adjudicate")
     return _Place(counted=counted, held=held, extra=not counted, late=late)
+
+
+def _graded(locked: Any, verdict: Verdict) -> bool:
+    return is_right(verdict, Gold.model_validate(locked.gold), len(locked.shown_order))
 
 
 def _answer(session: Session, row: Any, user: str, submission: Submission, verdict: Verdict) -> dict[str, Any]:

@@ -53,6 +53,8 @@ def parse_gold(gold: Mapping[str, Any] | Verdict, kind: Kind, num_candidates: in
         raise Invalid(f"this is no gold answer: {_first(error)}", fix='e.g. {"position": 0} for a pair') from error
     for verdict in parsed.accept:
         problem = "it is of another kind" if verdict.kind != kind else misfit(verdict, num_candidates)
+        if not problem and kind == "rank" and not any(_order(verdict, num_candidates).values()):
+            problem = "it orders nothing, so every answer would be right"
         if problem:
             raise Invalid(f"the gold answer does not fit the task: {problem}", fix="use indexes of its candidates")
     return parsed
@@ -117,16 +119,16 @@ def outcome(verdict: Verdict) -> str:
     return {"rank": "ranking", "rate": "rating", "edit": "edit"}[verdict.kind]
 
 
-def is_right(verdict: Verdict, gold: Gold) -> bool:
+def is_right(verdict: Verdict, gold: Gold, num_candidates: int) -> bool:
     """Return whether an answer to a hidden test is right."""
-    return any(_like(verdict, wanted, gold) for wanted in gold.accept)
+    return any(_like(verdict, wanted, gold, num_candidates) for wanted in gold.accept)
 
 
-def _like(verdict: Verdict, wanted: Verdict, gold: Gold) -> bool:
+def _like(verdict: Verdict, wanted: Verdict, gold: Gold, num_candidates: int) -> bool:
     if wanted.kind == "pair":
         return (verdict.position, verdict.tie, verdict.both_bad) == (wanted.position, wanted.tie, wanted.both_bad)
     if wanted.kind == "rank":
-        pairs, found = _order(wanted), _order(verdict)
+        pairs, found = _order(wanted, num_candidates), _order(verdict, num_candidates)
         alike = sum(found.get(pair) == sign for pair, sign in pairs.items() if sign)
         return alike >= gold.concordance * sum(1 for sign in pairs.values() if sign) - 1e-9
     rated = all(
@@ -140,13 +142,12 @@ def _like(verdict: Verdict, wanted: Verdict, gold: Gold) -> bool:
     return rated and done
 
 
-def _order(verdict: Verdict) -> dict[tuple[int, int], int]:
+def _order(verdict: Verdict, num_candidates: int) -> dict[tuple[int, int], int]:
     """1 where the first of two candidates is better, -1 where the second is, 0 for ties; what is not ranked is last."""
     groups = verdict.ranking or ()
     place = {i: n for n, group in enumerate(groups) for i in group}
-    highest = max(place, default=-1)
     order: dict[tuple[int, int], int] = {}
-    for a, b in combinations(range(max(highest + 1, len(verdict.ratings or ()))), 2):
+    for a, b in combinations(range(num_candidates), 2):
         if a in place or b in place:
             left, right = place.get(a, len(groups)), place.get(b, len(groups))
             order[a, b] = (right > left) - (right < left)
@@ -157,7 +158,8 @@ def likeness(verdicts: Sequence[Verdict]) -> float:
     """Return how alike answers to one task are, from 0 to 1; 1 for fewer than two.
 
     Pairs: share of the most frequent answer. Rankings: mean over two people of the share of candidate pairs they order
-    alike. Ratings: 1 - mean absolute difference / 6. Edits: always 1.
+    alike, of the pairs one of them orders; replies that nobody ranked say nothing. Ratings: 1 - mean absolute
+    difference / 6. Edits: always 1.
     """
     if len(verdicts) < 2 or verdicts[0].kind == "edit":
         return 1.0
@@ -165,7 +167,8 @@ def likeness(verdicts: Sequence[Verdict]) -> float:
         counts = Counter((v.position, v.tie, v.both_bad) for v in verdicts)
         return max(counts.values()) / len(verdicts)
     if verdicts[0].kind == "rank":
-        orders = [_order(v) for v in verdicts]
+        named = [i for v in verdicts for group in v.ranking or () for i in group]
+        orders = [_order(v, max(named) + 1) for v in verdicts]
         return _mean(
             _mean(float(a.get(pair) == b.get(pair)) for pair in a.keys() | b.keys()) for a, b in combinations(orders, 2)
         )

@@ -244,7 +244,7 @@ class _Writer:
             assignment.state = "released"
             task.n_done -= task.lane != "repeat" and task.n_done > 0
         elif task.gold is not None and assignment.gold_right is None:
-            assignment.gold_right = is_right(verdict, Gold.model_validate(task.gold))
+            assignment.gold_right = is_right(verdict, Gold.model_validate(task.gold), len(order))
         row = AnnotationRow(
             id=answer.id if 0 < len(answer.id) <= ID_LENGTH else new_id(),
             project_id=self.project,
