@@ -9,11 +9,11 @@ import pytest
 from collect_world import answer, assignment, claim, expire, label, many, pair, person, project, say, task_rows
 from sqlalchemy import func, select
 
-from accord.collect import claims, people, projects, submissions, tasks
+from accord.collect import claims, people, projects, reading, submissions, tasks
 from accord.collect.database import Store
 from accord.collect.failures import Conflict, NotAllowed, NotFound, TooMany
 from accord.collect.records import Skip
-from accord.collect.schema import AssignmentRow
+from accord.collect.schema import AssignmentRow, TaskRow
 from accord.types import Candidate
 
 
@@ -270,3 +270,30 @@ def test_progress_counts_what_is_left_for_this_person(store: Store) -> None:
     view = claim(store, ann)
     assert (view.progress.done, view.progress.today, view.progress.remaining) == (1, 1, 2)
     assert view.progress.eta_seconds == 2.0 and view.can_undo
+
+
+def test_progress_does_not_say_which_task_was_a_hidden_test(store: Store) -> None:
+    gold = [pair(i, gold={"position": 0}) for i in range(100, 130)]
+    project(store, [*(pair(i) for i in range(40)), *gold], gold_rate=0.5, gold_rate_new=0.5, gate="off")
+    ann = person(store, "ann")
+    told: list[tuple[int | None, int | None]] = []
+    left: dict[str, list[bool]] = {"gold": [], "queue": [], "repeat": []}
+    before = 40
+    for _ in range(28):
+        view = claim(store, ann)
+        label(store, ann)
+        with store.read() as session:
+            row = session.get_one(AssignmentRow, view.assignment)
+            lane = session.get_one(TaskRow, row.task_id).lane
+        now = reading.own_progress(store, "default", ann)
+        told.append((now.gold_right, now.gold_total))
+        left[lane].append(now.remaining < before)
+        before = now.remaining
+    with store.read() as session:
+        done = session.scalars(select(AssignmentRow).where(AssignmentRow.gold_right.is_not(None))).all()
+    known = len(done) - len(done) % 5
+    assert known >= 5 and told[-1][1] == known, "in steps of five"
+    assert {total for _, total in told} == {None, *range(5, known + 1, 5)}
+    assert told[-1][0] == sum(bool(r.gold_right) for r in sorted(done, key=lambda r: r.number)[:known])
+    assert left["queue"].count(False) > left["queue"].count(True), "most ordinary tasks do not lower it either"
+    assert not any(left["gold"])

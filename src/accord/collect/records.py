@@ -217,10 +217,11 @@ class Progress(Record):
     done: int
     today: int
     remaining: int
-    """Tasks this person could still be given, gold not counted."""
+    """Tasks this person could still be given, gold not counted; above ten in round tens."""
     eta_seconds: float | None
     gold_right: int | None
     gold_total: int | None
+    """Hidden tests answered, in steps of five, so that no single one is given away."""
 
 
 class TaskView(Record):
