@@ -6,8 +6,8 @@
 Every seed has one base and one SFT model, which all its reward models start from. Within a seed the arms of an
 experiment share pairs, judgements, start and order of the data, and what is compared is the mean over several draws of
 people, pairs and votes. Reward models are Bradley-Terry heads on frozen features of the SFT model, whose fit has no
-noise of its own; the arms named "whole" train all weights. Each finished arm is a line of `collect-values.jsonl` beside
-the runs, and what is there is not done again.
+noise of its own; `--whole` also trains all weights of some. Each finished arm is a line of `collect-values.jsonl`
+beside the runs, and what is there is not done again.
 """
 
 from __future__ import annotations
@@ -327,8 +327,8 @@ def world_of(seed: int, runs: Path) -> World:
     return load_world(seed, runs)
 
 
-def tasks(seeds: Sequence[int], runs: Path) -> Iterator[Task]:
-    """Everything to do, by name."""
+def tasks(seeds: Sequence[int], runs: Path, trained: bool) -> Iterator[Task]:
+    """Everything to do, by name; whole reward models are trained on request."""
     for seed in seeds:
         for kind, budgets in POOLS.items():
             for budget in budgets:
@@ -338,7 +338,7 @@ def tasks(seeds: Sequence[int], runs: Path) -> Iterator[Task]:
             yield ("active", seed, policy), partial(active, seed, runs, policy)
         for name in RULES:
             yield ("rules", seed, name), partial(rule, seed, runs, name)
-    for seed in seeds:
+    for seed in seeds if trained else ():
         for method in WHOLE:
             arm = ("hostile", BUDGETS[-1], method)
             yield ("whole", seed, *arm), partial(whole, seed, runs, *arm)
@@ -351,6 +351,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--skip", nargs="*", default=[], help="arms to leave out")
+    parser.add_argument("--whole", action="store_true", help="also train all weights of some reward models (slow)")
     parser.add_argument("--page", type=Path)
     given = parser.parse_args()
     until = time.monotonic() + 60 * given.minutes
@@ -362,7 +363,7 @@ def main() -> None:
     for seed in given.seeds:
         if not (given.runs / f"collect-{seed}" / "run.json").is_file():
             prepare(seed, given.runs)
-    for name, work in tasks(given.seeds, given.runs):
+    for name, work in tasks(given.seeds, given.runs, given.whole):
         if name in done or set(map(str, name)) & set(given.skip):
             continue
         if time.monotonic() > until:

@@ -75,6 +75,8 @@ def estimators(rows: Rows) -> list[str]:
                 loss = list(by_seed(rows, "labels", arm, "label_loss").values())
                 lines.append([kind, str(budget), method, *found[0], *found[1], plain(loss)])
     made += table([*head, "log loss of labels"], lines)
+    if seeds_of(rows, "whole") < 2:
+        return made
     made += [f"All weights of one reward model trained ({seeds_of(rows, 'whole')} seeds, one draw):", ""]
     lines = []
     for method in WHOLE:
