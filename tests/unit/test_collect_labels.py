@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from accord import lab, rng
+from accord.collect.exporting.combine import combine
+from accord.collect.exporting.options import Combine
 from accord.collect.labels import estimated_labels, votes_of
 from accord.collect.values import aggregate, judged_pairs
 from accord.lab.demonstrations import sample_reply
@@ -113,3 +115,13 @@ def test_gold_teaches_who_is_worth_what() -> None:
     taught = estimated_labels(rows, "one_coin", gold={i: "first" for i in range(25)})
     assert plain[30].soft is not None and plain[30].soft < 0.5  # two against one
     assert taught[30].soft is not None and taught[30].soft > 0.9
+
+
+@pytest.mark.parametrize(("hostile", "least"), [(False, -0.02), (True, 0.02)])
+def test_annotator_bt_holds_among_good_people_and_gains_among_bad_ones(hostile: bool, least: float) -> None:
+    """Two replies a prompt, four votes a pair: the shape on which a joint fit of strengths and skills collapses."""
+    for seed in range(2):
+        votes, gap = lab_votes(seed, hostile=hostile)
+        found = combine(votes, Combine(aggregate="annotator_bt"))
+        gain = share_right(list(found.labels), gap) - share_right(aggregate(votes, "weighted"), gap)
+        assert gain >= least, (seed, gain)

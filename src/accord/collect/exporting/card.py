@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +11,11 @@ from itertools import combinations
 from accord import __version__
 from accord.collect.exporting.files import data_file
 from accord.collect.exporting.options import ExportOptions, FileFormat, Kind
+from accord.collect.quality.judged import BOTH_BAD, FIRST, SECOND, TIE, VERDICTS
+from accord.collect.values import PairKey
 from accord.data import prompt_text
-from accord.stats import raw_agreement
-from accord.stats.intervals import Interval
+from accord.stats.intervals import Estimate
+from accord.stats.panel import panel, raw
 from accord.types import Preference
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -37,7 +38,9 @@ class Facts:
     """Split -> rows."""
     prompts: int
     judgements: Sequence[Preference] = ()
-    """The single judgements behind the rows, for agreement, slices and annotators."""
+    """The single judgements behind the rows, for slices and annotators."""
+    measured: Sequence[Preference] = ()
+    """Those of them that agreement is estimated on."""
     guidelines: Sequence[tuple[int, str, int]] = ()
     """(version, sha256, judgements made under it)."""
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -49,37 +52,44 @@ class Facts:
     """Where judgements were imported from -> how many."""
 
 
-def votes_of(p: Preference) -> list[tuple[str, str, str]]:
+def votes_of(p: Preference) -> list[tuple[PairKey, str, str]]:
     """Return (replies judged, annotator, verdict) of every two replies a judgement is about.
 
-    A ranking speaks of each two of its replies, so it is held against other rankings pair by pair. The verdict names a
-    text, never a side.
+    A ranking speaks of each two of its replies, so it is held against other rankings pair by pair. "first" is the reply
+    whose text sorts first, whatever stood where.
     """
     texts = [c.text for c in p.candidates]
     place = {index: level for level, group in enumerate(p.ranking or ()) for index in group}
-    found: list[tuple[str, str, str]] = []
+    found: list[tuple[PairKey, str, str]] = []
     for a, b in combinations(range(len(texts)), 2):
-        unit = "\x1e".join((prompt_text(p), *sorted((texts[a], texts[b]))))
-        if p.ranking is not None:
-            said = "tie" if place[a] == place[b] else texts[a] if place[a] < place[b] else texts[b]
-        elif p.tie or p.both_bad:
-            said = "tie" if p.tie else "both bad"
-        elif p.choice is not None and p.choice not in (a, b):
-            continue
+        first, second = (a, b) if texts[a] <= texts[b] else (b, a)
+        if p.tie or p.both_bad:
+            said = TIE if p.tie else BOTH_BAD
+        elif p.ranking is not None:
+            said = TIE if place[a] == place[b] else FIRST if place[first] < place[second] else SECOND
+        elif p.choice is not None:
+            if p.choice not in (a, b):
+                continue
+            said = FIRST if p.choice == first else SECOND
         else:
-            said = texts[p.choice if p.choice is not None else a if (p.soft or 0.0) > 0.5 else b]
-        found.append((unit, p.annotator, said))
+            said = FIRST if ((p.soft or 0.0) > 0.5) == (first == a) else SECOND
+        found.append(((prompt_text(p), texts[first], texts[second]), p.annotator, said))
     return found
 
 
-def agreement(judgements: Iterable[Preference]) -> tuple[Interval | None, bool]:
-    """Return raw agreement, and whether it was measured on the random slice alone.
+def agreement(judgements: Iterable[Preference]) -> tuple[Estimate, bool]:
+    """Return raw agreement, its interval over prompts, and whether it was measured on the random slice alone.
 
     Actively chosen pairs are harder than the rest, so they are left out wherever there is a random slice.
+
+    Args:
+        judgements: of database labels only those that were planned from the start.
     """
     given = list(judgements)
     random = [p for p in given if p.meta.get("slice", "random") == "random"]
-    return raw_agreement([v for p in random or given for v in votes_of(p)]), len(random) < len(given) and bool(random)
+    votes = [v for p in random or given for v in votes_of(p)]
+    found = raw(panel(votes, labels=VERDICTS, clusters={pair: pair[0] for pair, _, _ in votes}))
+    return found, len(random) < len(given) and bool(random)
 
 
 def card(kind: Kind, form: FileFormat, options: ExportOptions, facts: Facts) -> str:
@@ -137,12 +147,12 @@ def _labels(kind: Kind, options: ExportOptions, facts: Facts) -> str:
         rows.append(("combined by", options.combine.aggregate))
         if options.combine.aggregate == "majority":
             rows.append(("equal votes", options.combine.tie_policy))
-    found, sliced = agreement(facts.judgements)
+    found, sliced = agreement(facts.measured)
     where = " on the random slice" if sliced else ""
-    if found is None:
+    if found.value is None:
         rows.append((f"raw agreement{where}", "not defined: nothing was judged twice"))
     else:
-        bounded = math.isfinite(found.low) and math.isfinite(found.high)
+        bounded = found.low is not None and found.high is not None
         ends = f"[{found.low:.3f}, {found.high:.3f}]" if bounded else "(too few for an interval)"
         shown = f"{found.value:.3f} {ends}, {found.n} pairs of replies judged at least twice"
         rows.append((f"raw agreement{where}", shown))

@@ -6,7 +6,7 @@
 | majority | the side with more votes; equal votes by `tie_policy` |
 | soft | the mean vote |
 | dawid_skene | what Dawid and Skene's model believes (one-coin where the data are too few, said in `notes`) |
-| annotator_bt | Bradley-Terry with a skill and a side bias for everybody: sigmoid of the replies' difference |
+| annotator_bt | what Bradley-Terry with a skill and a side bias for everybody believes of the pair |
 | weighted, group_mixture, worst_group | see `accord.collect.values` |
 
 Judgements of rankings, and pairs that nobody ordered, are passed on as they are.
@@ -22,7 +22,8 @@ from accord.collect.labels import FIRST, SECOND, estimated_labels
 from accord.collect.values import JudgedPair, PairKey, aggregate, judged_pairs, labelled, majority
 from accord.data import soft_labels
 from accord.data.aggregate import vote
-from accord.stats.annotator_bt import Settings, annotator_bradley_terry
+from accord.stats.annotator_pairs import PairVote, annotator_pairs
+from accord.stats.bt_posterior import Settings
 from accord.types import Preference
 
 
@@ -76,7 +77,7 @@ def _majority(given: list[Preference], how: Combine) -> Combined:
 
 def _estimated(given: list[Preference], how: Combine, gold: Mapping[PairKey, str]) -> Combined:
     if how.aggregate == "annotator_bt":
-        return _annotator_bt(given)
+        return _annotator_bt(given, gold)
     pairs, _ = judged_pairs(given)
     known: dict[Hashable, Hashable] = {
         number: FIRST if gold[pair.key] == pair.first.candidates[0].text else SECOND
@@ -88,37 +89,42 @@ def _estimated(given: list[Preference], how: Combine, gold: Mapping[PairKey, str
     return Combined(tuple(made), len(given), notes=tuple(notes))
 
 
-def _annotator_bt(given: list[Preference]) -> Combined:
-    """Fit one model to all pairs; who is good at one prompt is taken to be good at the others."""
+def _annotator_bt(given: list[Preference], gold: Mapping[PairKey, str]) -> Combined:
+    """Fit one model to all pairs; who is good at one prompt is taken to be good at the others.
+
+    Differences of strength are integrated out (`accord.stats.annotator_pairs`): a fit of strengths and skills together
+    collapses where every pair is judged a few times and stands alone, which is what collected data look like.
+    """
     pairs, others = judged_pairs(given)
     voted = [pair for pair in pairs if pair.ballots]
-    judged = [row for number, pair in enumerate(voted) for row in _judged(number, pair)]
+    votes = [row for number, pair in enumerate(voted) for row in _votes(number, pair)]
     rest = [p for pair in pairs if not pair.ballots for p in pair.judgements] + others
-    if not judged:
+    if not votes:
         return Combined(tuple(rest), len(given))
     known = all(p.order_shown is not None for pair in voted for p in pair.judgements)
-    settings = Settings() if known else Settings(side_sd=0.0)
-    found = annotator_bradley_terry(judged, settings, clusters=[row[0][0] for row in judged])
-    labels = [labelled(pair, found.preference(*_names(pair)), "annotator_bt") for pair in voted]
+    found = annotator_pairs(
+        votes,
+        Settings() if known else Settings(side_sd=0.0),
+        gold={n: gold[p.key] == p.first.candidates[0].text for n, p in enumerate(voted) if p.key in gold},
+        clusters={number: pair.key[0] for number, pair in enumerate(voted)},
+    )
+    labels = [labelled(pair, found.soft[number], "annotator_bt") for number, pair in enumerate(voted)]
     note = () if known else ("nobody's side bias is modelled, since the order shown is not known of every judgement",)
     return Combined((*labels, *rest), len(given), notes=note)
 
 
-def _names(pair: JudgedPair) -> tuple[tuple[str, str], tuple[str, str]]:
-    """Both replies, named by prompt and text, the first judgement's first one in front."""
-    first, second = (candidate.text for candidate in pair.first.candidates)
-    return (pair.key[0], first), (pair.key[0], second)
-
-
-def _judged(number: int, pair: JudgedPair) -> Iterator[tuple[tuple[str, str], tuple[str, str], str, float]]:
+def _votes(number: int, pair: JudgedPair) -> Iterator[PairVote]:
+    """Votes on a pair, each about the reply that was shown first; the pair's first is that of its first judgement."""
     seen: set[str] = set()
+    first = pair.first.candidates[0].text
     for place, p in enumerate(pair.judgements):
         value = vote(p)
         if value is None or p.annotator in seen:
             continue
         if p.annotator:
             seen.add(p.annotator)
-        names = [(pair.key[0], candidate.text) for candidate in p.candidates]
         who = p.annotator or f"unnamed {number}/{place}"
         swapped = p.order_shown is not None and p.order_shown[0] == 1
-        yield (names[1], names[0], who, 1 - value) if swapped else (names[0], names[1], who, value)
+        shown = p.candidates[1 if swapped else 0].text
+        won = 1.0 if value > 0.5 else 0.0 if value < 0.5 else 0.5
+        yield number, shown == first, who, 1 - won if swapped else won

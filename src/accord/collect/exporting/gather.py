@@ -9,11 +9,12 @@ from typing import Any
 
 from sqlalchemy import select
 
+from accord.collect.current import holds
 from accord.collect.database import Store
 from accord.collect.exporting.raw import RawAnnotation, raw_annotations
 from accord.collect.projects import require_project
 from accord.collect.records import Verdict
-from accord.collect.schema import AdjudicationRow, TaskRow
+from accord.collect.schema import AdjudicationRow, AnnotationRow, TaskRow
 from accord.collect.tables import GuidelineRow
 
 _TOLD = ("overlap", "random_slice", "slice_overlap", "escalate_overlap", "gold_rate", "repeat_rate", "tie", "both_bad")
@@ -36,6 +37,9 @@ class Collected:
     project_id: str
     answers: tuple[RawAnnotation, ...]
     """All of them, in the order they were given."""
+    planned: frozenset[str]
+    """Ids of the answers that stand and that every task was to get from the start. More are asked for where people
+    disagree; with those agreement would look worse than it is."""
     decisions: Mapping[str, Verdict]
     """Key of a task -> the last word of an adjudicator, in candidate indexes."""
     guidelines: tuple[GuidelineText, ...]
@@ -74,4 +78,7 @@ def gather(store: Store, project: str) -> Collected:
         texts = tuple(GuidelineText(g.version, g.sha256, g.markdown) for g in session.scalars(query))
         name, project_id, settings = row.name, row.id, row.settings
         answers = tuple(raw_annotations(session, project_id))
-    return Collected(name, project_id, answers, decisions, texts, settings)
+        first = select(AnnotationRow.id).join(TaskRow, TaskRow.id == AnnotationRow.task_id)
+        first = first.where(AnnotationRow.project_id == project_id, TaskRow.lane == "queue", holds())
+        planned = frozenset(session.scalars(first.where(AnnotationRow.ordinal <= TaskRow.overlap_base)))
+    return Collected(name, project_id, answers, planned, decisions, texts, settings)
