@@ -304,13 +304,15 @@ def test_a_reward_model_says_which_pairs_are_judged(tmp_path: Path) -> None:
     assert any("12 of" in line and "comparisons chosen" in line for line in lines)
 
 
-def test_in_a_shared_project_only_labels_of_the_stages_own_tasks_count(tmp_path: Path) -> None:
+@pytest.mark.parametrize("project", ["team", "collect"])
+def test_in_a_shared_project_only_labels_of_the_stages_own_tasks_count(tmp_path: Path, project: str) -> None:
     samples(tmp_path, number=4)
-    shared = f"  database: {tmp_path}/shared.db\n  project: team\n  overlap_fraction: 0\n"
+    named = "" if project == "collect" else f"  project: {project}\n"  # the usual name, in a database of all runs
+    shared = f"  database: {tmp_path}/shared.db\n{named}  overlap_fraction: 0\n"
     path = config(tmp_path, shared + "  min_labels: 4\n  rules: {gold_rate: 0, repeat_rate: 0}\n")
-    with pytest.raises(Waiting, match="--project team"):
+    with pytest.raises(Waiting, match=f"--project {project}"):
         start(path, tmp_path)
-    assert label(tmp_path / "shared.db", "team", good_one) == 4
+    assert label(tmp_path / "shared.db", project, good_one) == 4
     samples(tmp_path, number=6)
     with pytest.raises(Waiting, match="4 of 6 labels"):
         start(path, tmp_path, "collect.min_labels=6")

@@ -12,15 +12,21 @@ import pytest
 from sqlalchemy import select
 
 from accord.collect import events
-from accord.collect.database import Store
+from accord.collect.claims import claim
+from accord.collect.database import Store, open_store
 from accord.collect.exporting import Combine, ExportOptions, export
 from accord.collect.exporting.card import agreement
+from accord.collect.exporting.gather import gather
 from accord.collect.exporting.pairs import ordered
 from accord.collect.exporting.rows import transcript
+from accord.collect.importing import import_file
 from accord.collect.importing.answers import Answer, store_answers
-from accord.collect.projects import ensure_project, set_guidelines
-from accord.collect.records import NewTask, Verdict
+from accord.collect.people import create_user
+from accord.collect.projects import ensure_project, set_guidelines, set_settings
+from accord.collect.records import NewTask, ProjectSettings, Submission, TaskView, Verdict
+from accord.collect.submissions import submit, undo
 from accord.collect.tables import DatasetSnapshotRow
+from accord.collect.tasks import add_tasks
 from accord.data import read
 from accord.errors import ConfigError, DataError
 from accord.types import Candidate, Message, Preference, Prompt
@@ -253,9 +259,50 @@ def test_agreement_is_measured_on_the_random_slice() -> None:
     same = [judged(n, who, 0, "random") for n in range(3) for who in "xy"]
     split = [judged(10 + n, who, int(who == "y"), "active") for n in range(9) for who in "xy"]
     found, sliced = agreement([*same, *split])
-    assert found is not None and found.value == 1.0 and sliced
+    assert found.value == 1.0 and sliced
     found, sliced = agreement(split)
-    assert found is not None and found.value == 0.0 and not sliced
+    assert found.value == 0.0 and not sliced
+    assert agreement(split[::2])[0].value is None
+
+
+def test_agreement_is_about_replies_and_its_interval_over_prompts() -> None:
+    def judged(prompt: int, texts: tuple[str, str], person: str, choice: int) -> Preference:
+        asked = Prompt(id=f"{prompt}", messages=(Message(role="user", content=f"Q{prompt}"),))
+        both = (Candidate(text=texts[0]), Candidate(text=texts[1]))
+        return Preference(id=person, prompt=asked, candidates=both, choice=choice, annotator=person)
+
+    turned = [judged(1, ("a", "b"), "x", 0), judged(1, ("b", "a"), "y", 1)]
+    assert agreement(turned)[0].value == 1.0, "the same reply under another name of the sides"
+    one = [judged(1, (f"a{n}", "b"), who, int(who == "y" and n > 3)) for n in range(8) for who in "xy"]
+    found = agreement(one)[0]
+    assert (found.value, found.n, found.low) == (0.5, 8, None), "eight pairs of one prompt are one observation"
+
+
+def test_the_card_leaves_labels_that_disagreement_called_for_out_of_agreement(store: Store, tmp_path: Path) -> None:
+    people = [create_user(store, f"p{i}", "annotator") for i in range(5)]
+    task = answer(1, 0, {"position": 0}, slice="random").task
+    add_tasks(store, PROJECT, [task.model_copy(update={"overlap": 2})])
+    set_settings(store, PROJECT, ProjectSettings(escalate_overlap=5, gold_rate=0, gold_rate_new=0, repeat_rate=0))
+    for person, text in zip(people, ("good", "bad", "good", "good", "good"), strict=True):
+        view = claim(store, PROJECT, person)
+        assert view is not None
+        place = next(c.position for c in view.candidates if c.text.startswith(text))
+        said = Verdict(kind="pair", position=place)
+        submit(store, person, Submission(assignment=view.assignment, key="first answer", verdict=said))
+    submit(store, people[0], revised(undo(store, people[0])))
+    export(store, PROJECT, tmp_path / "out", kind="annotations")
+    assert "| raw agreement | 0.000" in (tmp_path / "out" / "README.md").read_text()
+    planned = gather(store, PROJECT).planned
+    copy = open_store(tmp_path / "copy.db")
+    ensure_project(copy, PROJECT, seed=2)
+    import_file(copy, PROJECT, tmp_path / "out" / "data" / "train.jsonl")
+    assert len(planned) == 2 and planned <= gather(copy, PROJECT).planned, "a revised answer keeps its place"
+    copy.close()
+
+
+def revised(view: TaskView) -> Submission:
+    assert view.previous is not None
+    return Submission(assignment=view.assignment, key="second answer", verdict=view.previous)
 
 
 @pytest.mark.parametrize("policy, expected", [("tie", 1), ("drop", 0), ("adjudicate", 0), ("random", 1)])

@@ -337,7 +337,7 @@ def preferences(store: Store, project: str, *, slice: Slice | None = None, plann
         project: name or id.
         slice: only this one; agreement is measured on "random".
         planned: only the labels every task was to get from the start. More were asked for where people disagreed, and
-            with those agreement would look better than it is.
+            with those agreement would look worse than it is.
 
     Raises:
         NotFound: no such project.
@@ -348,11 +348,6 @@ def preferences(store: Store, project: str, *, slice: Slice | None = None, plann
     from accord.collect.exporting.options import ExportOptions
 
     options = ExportOptions(slice=slice or "all", purpose="all")
-    found = derived(selected(gather(store, project).answers, options).records)
-    if not planned:
-        return found
-    with store.read() as session:
-        query = select(AnnotationRow.id).join(TaskRow, TaskRow.id == AnnotationRow.task_id)
-        query = query.where(AnnotationRow.project_id == require_project(session, project).id)
-        first = set(session.scalars(query.where(AnnotationRow.ordinal <= TaskRow.overlap_base)))
-    return [p for p in found if p.id in first]
+    collected = gather(store, project)
+    found = derived(selected(collected.answers, options).records)
+    return [p for p in found if p.id in collected.planned] if planned else found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,10 +32,10 @@ def run(cfg: CollectConfig, ctx: Context) -> dict[str, Any]:
         items = chosen(cfg, ctx, every)
         with no_collection():
             preferences, extra = _simulate(cfg, ctx, items)
-        made = combine(preferences, people.combination(cfg, ctx))
+        measured, made = preferences, combine(preferences, people.combination(cfg, ctx))
     else:
         items = people.planned(cfg, ctx, lambda: chosen(cfg, ctx, every))
-        preferences, made = people.collect(cfg, ctx, items)
+        preferences, measured, made = people.collect(cfg, ctx, items)
         extra = {}
     write_records(preferences, ctx.work.path("judgements.jsonl"))
     rows = _usable(list(made.labels), made)
@@ -48,7 +47,7 @@ def run(cfg: CollectConfig, ctx: Context) -> dict[str, Any]:
     by_annotator: dict[str, int] = {}
     for p in preferences:
         by_annotator[p.annotator] = by_annotator.get(p.annotator, 0) + 1
-    found, on_slice = agreement(preferences)
+    found, on_slice = agreement(measured)
     return {
         "num": len(preferences),
         "rows": len(earlier) + len(rows),
@@ -57,16 +56,11 @@ def run(cfg: CollectConfig, ctx: Context) -> dict[str, Any]:
         "num_annotators": len(by_annotator),
         "ties": sum(p.tie for p in preferences),
         "both_bad": sum(p.both_bad for p in preferences),
-        "agreement": _finite(asdict(found)) if found else None,
+        "agreement": None if found.value is None else asdict(found),
         **({"agreement_on": "random slice"} if on_slice else {}),
         **({"notes": list(made.notes)} if made.notes else {}),
         "annotators": {name: {"n": n, **extra.get(name, {})} for name, n in sorted(by_annotator.items())},
     }
-
-
-def _finite(numbers: dict[str, Any]) -> dict[str, Any]:
-    """Return numbers as JSON has them: an end of an interval that nothing bounds is None."""
-    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 def _usable(rows: list[Preference], made: Combined) -> list[Preference]:

@@ -88,8 +88,10 @@ def combination(cfg: CollectConfig, ctx: Context) -> Combine:
     )
 
 
-def collect(cfg: CollectConfig, ctx: Context, items: Sequence[Comparison]) -> tuple[list[Preference], Combined]:
-    """Return what people have said, single and combined.
+def collect(
+    cfg: CollectConfig, ctx: Context, items: Sequence[Comparison]
+) -> tuple[list[Preference], list[Preference], Combined]:
+    """Return what people have said: single, those of them that agreement is estimated on, and combined.
 
     Raises:
         Waiting: there are fewer labels than `min_labels`.
@@ -104,7 +106,7 @@ def collect(cfg: CollectConfig, ctx: Context, items: Sequence[Comparison]) -> tu
     written = _from_file(path)
     if cfg.labels is not None:
         _enough(cfg, len(written), str(path), _by_file(tasks, path, len(items)))
-        return written, combine(written, how)
+        return written, written, combine(written, how)
     place = Place(cfg.database or str(ctx.work.run_dir / LABELS), cfg.project or ctx.work.stage)
     with open_store(place.url) as store:
         for warning in store.warnings:
@@ -112,7 +114,7 @@ def collect(cfg: CollectConfig, ctx: Context, items: Sequence[Comparison]) -> tu
         keys = _fill(cfg, ctx, store, place, items)
         collected = gather(store, place.project)
         answers = selected(collected.answers, ExportOptions()).records
-        if cfg.project is not None:  # other stages and runs may share it
+        if cfg.database is not None or cfg.project is not None:  # other stages and runs may share it
             answers = [a for a in answers if a.task in keys]
         given = preferences(answers)
         if len(given) + len(written) < cfg.min_labels:
@@ -125,10 +127,11 @@ def collect(cfg: CollectConfig, ctx: Context, items: Sequence[Comparison]) -> tu
         if records:
             write_records(records, ctx.work.path(f"{name}.jsonl"))
             ctx.say(f"  {len(records)} {name}: {ctx.work.stage}:{name}")
+    measured = [*(p for p in given if p.id in collected.planned), *written]
     if not written:
-        return given, labels(collected, given, how)
+        return given, measured, labels(collected, given, how)
     # Rows of a file and of the database about the same replies belong together, so they are combined together.
-    return [*given, *written], combine([*given, *written], how)
+    return [*given, *written], measured, combine([*given, *written], how)
 
 
 def _write_tasks(path: Path, items: Sequence[Comparison]) -> None:

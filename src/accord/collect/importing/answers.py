@@ -146,12 +146,13 @@ class _Writer:
         ids = {row.id for row in self.tasks.values()}
         self.assignments: dict[tuple[str, str], AssignmentRow] = {}
         self.keys: set[tuple[str, str]] = set()
-        self.ids: set[str] = set()
+        self.ordinals: dict[str, int | None] = {}
         for some in chunks(sorted(ids)):
             for row in session.scalars(select(AssignmentRow).where(AssignmentRow.task_id.in_(some))):
                 self.assignments[row.task_id, row.annotator_id] = row
-        for some in chunks(sorted({a.id for a in answers if a.id})):
-            self.ids.update(session.scalars(select(AnnotationRow.id).where(AnnotationRow.id.in_(some))))
+        for some in chunks(sorted({name for a in answers for name in (a.id, a.supersedes) if name})):
+            found = session.execute(select(AnnotationRow.id, AnnotationRow.ordinal).where(AnnotationRow.id.in_(some)))
+            self.ordinals.update((row.id, row.ordinal) for row in found)
         for some in chunks(sorted({a.key for a in answers})):
             query = select(AnnotationRow.annotator_id, AnnotationRow.idempotency_key)
             found = session.execute(query.where(AnnotationRow.idempotency_key.in_(some)))
@@ -187,7 +188,7 @@ class _Writer:
 
     def _one(self, answer: Answer) -> None:
         task, who = self.tasks[answer.task.key], self.people[answer.pseudonym]
-        if (who.user_id, answer.key) in self.keys or (answer.id and answer.id in self.ids):
+        if (who.user_id, answer.key) in self.keys or (answer.id and answer.id in self.ordinals):
             self.done.repeated += 1
             return
         order = self._order(answer, task)
@@ -258,7 +259,8 @@ class _Writer:
             choice=None if verdict is None else verdict.position,
             verdict=None if verdict is None else verdict.model_dump(mode="json"),
             edit_response_id=None,
-            ordinal=task.n_done if counts else None,
+            # A revised answer keeps the place of the one before it.
+            ordinal=task.n_done if counts else self.ordinals.get(answer.supersedes or ""),
             extra=answer.extra,
             late=False,
             dwell_ms=answer.dwell_ms,
@@ -273,7 +275,7 @@ class _Writer:
         self.session.add(row)
         self.session.flush()
         self.new.append(row)
-        self.ids.add(row.id)
+        self.ordinals[row.id] = row.ordinal
         self.keys.add((row.annotator_id, row.idempotency_key))
         self.done.added += 1
 

@@ -41,7 +41,7 @@ def load(source: str, project: str = "default", slice: str = "auto") -> Loaded:
     if slice not in _SLICES:
         raise ConfigError(f"there is no slice '{slice}'", where="--slice", fix=f"choose one of {', '.join(_SLICES)}")
     remote = "://" in source and not source.startswith(("http://", "https://"))
-    planned: set[str] | None = None
+    planned: frozenset[str] | None = None
     if remote or source.endswith(_DATABASES):
         preferences, planned = _from_database(source, project)
     else:
@@ -77,9 +77,8 @@ def select_slice(preferences: Sequence[Preference], slice: str = "auto") -> tupl
     return [p for p in ordinary if p.meta.get("slice") == slice], f"agreement on the {slice} slice"
 
 
-def _from_database(url: str, project: str) -> tuple[list[Preference], set[str]]:
+def _from_database(url: str, project: str) -> tuple[list[Preference], frozenset[str]]:
     """Every judgement that stands, and the ids of those that were planned from the start."""
-    from accord.collect import reading
     from accord.collect.database import open_store, parse_url
     from accord.collect.exporting.derive import preferences, selected
     from accord.collect.exporting.gather import gather
@@ -92,5 +91,5 @@ def _from_database(url: str, project: str) -> tuple[list[Preference], set[str]]:
         )
     options = ExportOptions(slice="all", purpose="all", gold=True, repeats=True)
     with open_store(url, migrate=False) as store:
-        planned = {p.id for p in reading.preferences(store, project, planned=True)}
-        return preferences(selected(gather(store, project).answers, options).records), planned
+        collected = gather(store, project)
+    return preferences(selected(collected.answers, options).records), collected.planned

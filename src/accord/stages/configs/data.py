@@ -81,7 +81,7 @@ class CollectConfig(Config):
     )
     project: str | None = Field(
         None,
-        description="people: project in the database, of which only this stage's tasks count; null = one of its own",
+        description="people: project in the database, of which only this stage's tasks count; null = the stage's name",
     )
     guidelines: str | None = Field(None, description="people: Markdown file with the rules annotators see")
     gold: str | None = input_field(
