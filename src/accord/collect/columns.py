@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
-from sqlalchemy import JSON, DateTime, String
+from sqlalchemy import JSON, DateTime
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -41,11 +40,6 @@ def json_type() -> JSON:
     return JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 
-def id_type() -> String:
-    """Return the type of an id column: 36 characters."""
-    return String(ID_LENGTH)
-
-
 def utcnow() -> datetime:
     """Return the time now, aware, UTC."""
     return datetime.now(UTC)
@@ -54,6 +48,3 @@ def utcnow() -> datetime:
 def as_text(value: datetime | None) -> str | None:
     """Return a time as ISO 8601 with microseconds and zone, equal for equal times; for hashes and exports."""
     return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-Json = dict[str, Any]

@@ -50,7 +50,6 @@ Proxy = Annotated[
 ]
 SiteUrl = Annotated[str, typer.Option("--base-url", help="address people reach the site at")]
 GuidelinesFile = Annotated[Path | None, typer.Option("--guidelines", help="Markdown file")]
-NextGuidelines = Annotated[Path | None, typer.Argument(help="Markdown file of the next version; none prints the last")]
 FromStdin = Annotated[bool, typer.Option("--password-stdin", help="read the password from standard input")]
 LOCAL = "http://127.0.0.1:8765"
 

@@ -188,11 +188,3 @@ def _turns(session: Session, project: ProjectRow, policies: Mapping[str, str]) -
         order = rng.permutation(len(keys), project.seed, "turns", policy, start)
         turns.update({key: start + place for key, place in zip(keys, order, strict=True)})
     return turns
-
-
-def open_labels(session: Session, project: str) -> int:
-    """Return how many labels the queue of a project still wants, leases not counted."""
-    query = select(func.sum(TaskRow.overlap - TaskRow.n_done)).where(
-        TaskRow.project_id == project, TaskRow.lane == "queue", TaskRow.state == "open"
-    )
-    return int(session.scalar(query) or 0)

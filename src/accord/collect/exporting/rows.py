@@ -16,7 +16,7 @@ in JSON lines and JSON text in tables, whose columns have one type.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,15 +184,3 @@ def hh_rows(pairs: Iterable[Preference]) -> list[Row]:
         sides = [(*p.prompt.messages, Message(role="assistant", content=c.text)) for c in p.candidates]
         rows.append({"chosen": transcript(sides[0]), "rejected": transcript(sides[1])})
     return rows
-
-
-def one_type(rows: Iterable[Mapping[str, Any]], what: str) -> list[Row]:
-    """Return rows as dictionaries; refuse an empty set.
-
-    Raises:
-        DataError: there are none.
-    """
-    found = [dict(row) for row in rows]
-    if not found:
-        raise DataError(f"there are no {what} to export", fix="collect some first, or choose another kind or slice")
-    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -280,9 +279,3 @@ def verdict_of(record: Preference) -> tuple[Any, Verdict]:
         fields = {"tie": True} if len(groups) == 1 else {"position": groups[0][0]}
         return "pair", Verdict.model_validate({"kind": "pair", **fields, **told})
     return "rank", Verdict.model_validate({"kind": "rank", "ranking": groups, **told})
-
-
-def answers_in(records: Iterable[RawAnnotation]) -> Iterator[Answer]:
-    """Yield raw annotations as answers; for tests and copies between databases."""
-    for number, record in enumerate(records, 1):
-        yield _own(record, f"row {number}")
