@@ -33,16 +33,17 @@ class Comparison:
     policy: str = "random"
     """What chose it."""
     slice: str | None = None
-    """"random" or "active"; None where everything is judged."""
+    """"random" or "active"; None where no policy chose, and the project draws its own slice."""
     propensity: float | None = None
     """Probability with which it was chosen."""
 
     @property
     def meta(self) -> dict[str, Any]:
         """What a preference says about how it was chosen."""
-        if self.slice is None:
+        if self.propensity is None:
             return {}
-        return {"slice": self.slice, "policy": self.policy, "propensity": self.propensity}
+        how = {"policy": self.policy, "propensity": self.propensity}
+        return how if self.slice is None else {"slice": self.slice, **how}
 
 
 def chosen(cfg: CollectConfig, ctx: Context, items: Sequence[Comparison]) -> list[Comparison]:
@@ -76,8 +77,11 @@ def chosen(cfg: CollectConfig, ctx: Context, items: Sequence[Comparison]) -> lis
     seed = rng.derive(ctx.run.seed, ctx.work.stage, "selection")
     picks = select(signals, count, {name: share for name, share in shares.items() if share > 0}, seed=seed)
     ctx.say(f"  {len(picks)} of {len(items)} comparisons chosen, {sum(p.slice == 'random' for p in picks)} at random")
+    # Where all are drawn at random, any part of them is a random slice: not all of them need several judgements.
+    mixed = cfg.selection != "random"
     return [
-        Comparison(items[p.index].prompt, items[p.index].candidates, p.policy, p.slice, p.propensity) for p in picks
+        Comparison(items[p.index].prompt, items[p.index].candidates, p.policy, p.slice if mixed else None, p.propensity)
+        for p in picks
     ]
 
 
