@@ -165,6 +165,10 @@ def test_a_report_without_overlap_order_or_time_says_what_is_missing():
     report = quality_report(bare, how=FEW)
     assert report.agreement.raw.value is None and "two annotators" in report.agreement.raw.reason
     assert next(f for f in report.findings if f.what == POSITION).reason == "the order shown was not recorded"
+    few = quality_report(pool_preferences(8, CLEAN, prompts=10, labels=2), how=FEW)
+    assert next(f for f in few.findings if f.what == POSITION).reason.startswith(
+        "the order shown is known for 20 of 20"
+    )
     assert report.people == () and report.resolved is None
     told = json.loads(report.to_json())
     assert told["agreement"]["raw"]["value"] is None

@@ -107,7 +107,12 @@ def regression(judgements: Sequence[Judgement]) -> Design:
     ordered = [j for j in rows if j.ordered]
     skipped: dict[str, str] = {}
     if len(ordered) < max(MIN_ROWS, len(rows) / 2):
-        skipped |= dict.fromkeys((POSITION, HASTE, FATIGUE), "the order shown was not recorded")
+        few = "the order shown was not recorded"
+        if ordered:
+            few = (
+                f"the order shown is known for {len(ordered)} of {len(rows)} judgements, {MIN_ROWS} and half are needed"
+            )
+        skipped |= dict.fromkeys((POSITION, HASTE, FATIGUE), few)
     else:
         rows = ordered
     columns: dict[str, Floats] = {} if POSITION in skipped else _lean(rows)
