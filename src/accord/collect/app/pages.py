@@ -195,7 +195,10 @@ def join_page(request: Request, token: str) -> Response:
     if invitation is None:
         passwords.failed(request)
         raise ApiError(
-            404, "this invitation does not exist or has been used", code="not_found", fix="ask for a new one"
+            404,
+            "this invitation is unknown, used, too old, or replaced by a newer one",
+            code="not_found",
+            fix="ask for a new one",
         )
     context = {"error": None, "token": token, "role": invitation.role, "handle": "", "title": "Join"}
     return _form_page(request, "join.html", context)
@@ -216,7 +219,10 @@ def join(
     if invitation is None:
         passwords.failed(request)
         raise ApiError(
-            404, "this invitation does not exist or has been used", code="not_found", fix="ask for a new one"
+            404,
+            "this invitation is unknown, used, too old, or replaced by a newer one",
+            code="not_found",
+            fix="ask for a new one",
         )
     context = {"token": token, "role": invitation.role, "handle": handle, "title": "Join"}
     try:

@@ -17,6 +17,7 @@ function field(label, control, hint) {
 
 const select = (/** @type {string[]} */ options) => /** @type {HTMLSelectElement} */ (h("select", null, options.map((one) => h("option", { value: one }, one))));
 const input = (/** @type {Record<string, any>} */ attributes = {}) => /** @type {HTMLInputElement} */ (h("input", attributes));
+const past = (/** @type {string} */ time) => Date.parse(time) <= Date.now();
 const list = (/** @type {string} */ text) => text.split(",").map((part) => part.trim()).filter(Boolean);
 
 /** @param {string} title @param {(Node | null)[]} fields @param {string} button @param {() => Promise<void>} act */
@@ -122,10 +123,10 @@ export async function show(room) {
           { head: "Role", cell: (row) => row.role, main: true },
           { head: "Groups", cell: (row) => row.groups.join(", ") || "-" },
           { head: "Until", cell: (row) => when(row.expires_at) },
-          { head: "Used by", cell: (row) => row.used_by ?? "nobody yet" },
+          { head: "Used by", cell: (row) => row.used_by ?? (past(row.expires_at) ? "nobody, too old" : "nobody yet") },
         ],
         invitations,
-        { empty: "No invitations.", off: (row) => Boolean(row.used_by) },
+        { empty: "No invitations.", off: (row) => Boolean(row.used_by) || past(row.expires_at) },
       ),
     ),
   );
