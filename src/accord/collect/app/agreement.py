@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import func, select
 
@@ -12,16 +11,13 @@ from accord.collect import reading
 from accord.collect.app.shapes_admin import Agreement, AgreementRow
 from accord.collect.database import Store
 from accord.collect.projects import require_project
+from accord.collect.quality.agreement import panels, ranking_agreement
+from accord.collect.quality.judged import Judged, judged
 from accord.collect.schema import AnnotationRow
-from accord.stats.agreement import Vote
 from accord.stats.intervals import Estimate
-from accord.stats.panel import Bootstrap, Panel, alpha, fleiss, panel, raw
-from accord.stats.rank_agreement import rank_agreement
+from accord.stats.panel import Bootstrap, Panel, alpha, fleiss, raw
 from accord.types import Preference
 
-OUTCOMES = ("first", "second", "tie", "both bad")
-SWAPPED: dict[Hashable, Hashable] = {"first": "second", "second": "first", "tie": "tie", "both bad": "both bad"}
-STRENGTHS = tuple(range(-3, 4))
 _HOW = Bootstrap(num=500)
 
 
@@ -59,106 +55,47 @@ def agreement(preferences: Sequence[Preference]) -> Agreement:
     """Every measure that fits the labels, with intervals over prompts.
 
     Args:
-        preferences: of the random slice; `meta["task"]` says what was judged.
+        preferences: of the random slice.
     """
-    pairs = [p for p in preferences if len(p.candidates) == 2 and p.ranking is None]
-    rankings = [p for p in preferences if p.ranking is not None]
-    rows = [*_of_pairs(pairs), *_of_rankings(rankings)]
+    data = judged(preferences)
+    rows = [*_of_pairs(data), *_of_rankings(data.rankings)]
     note = None if rows else "Nothing to compare yet: no task of the random slice has labels of two people."
     return Agreement(slice="random", rows=tuple(rows), note=note)
 
 
-def _of_pairs(preferences: Sequence[Preference]) -> list[AgreementRow]:
-    prompts: dict[Hashable, Hashable] = {_task(p): p.prompt.id for p in preferences}
-    outcomes = panel(_votes(preferences, _outcome), labels=OUTCOMES, clusters=prompts)
-    if not outcomes.units:
+def _of_pairs(data: Judged) -> list[AgreementRow]:
+    sides, steps = panels(data)
+    if not sides[0].units:
         return []
-    strengths = panel(_votes(preferences, _signed), labels=STRENGTHS, clusters=prompts)
-    turned: dict[Hashable, Hashable] = {value: -value for value in STRENGTHS}
-    given: list[tuple[str, str, Callable[[Panel], Estimate], Panel, Mapping[Hashable, Hashable]]] = [
-        ("fleiss", "Fleiss' kappa", lambda p: fleiss(p, _HOW), outcomes, SWAPPED),
-        (
-            "krippendorff_nominal",
-            "Krippendorff's alpha, nominal",
-            lambda p: alpha(p, "nominal", _HOW),
-            outcomes,
-            SWAPPED,
-        ),
-        (
-            "krippendorff_ordinal",
-            "Krippendorff's alpha, ordinal",
-            lambda p: alpha(p, "ordinal", _HOW),
-            strengths,
-            turned,
-        ),
+    measures: list[tuple[str, str, Callable[[Panel], Estimate], tuple[Panel, Panel]]] = [
+        ("fleiss", "Fleiss' kappa", lambda p: fleiss(p, _HOW), sides),
+        ("krippendorff_nominal", "Krippendorff's alpha, nominal", lambda p: alpha(p, "nominal", _HOW), sides),
+        ("krippendorff_ordinal", "Krippendorff's alpha, ordinal", lambda p: alpha(p, "ordinal", _HOW), steps),
     ]
-    rows = [_row("raw", "Raw agreement", raw(outcomes, _HOW), outcomes, False)]
-    for measure, label, compute, over, swap in given:
-        rows.append(_row(measure, label, compute(over), over, False))
-        rows.append(_row(measure, label, compute(over.symmetric(swap)), over, True))
+    rows = [_row("raw", "Raw agreement", raw(sides[0], _HOW))]
+    for measure, label, compute, (given, symmetric) in measures:
+        rows.append(_row(measure, label, compute(given)))
+        rows.append(_row(measure, label, compute(symmetric), symmetric=True))
     return rows
 
 
-def _of_rankings(preferences: Sequence[Preference]) -> list[AgreementRow]:
-    ranks = [(_task(p), p.annotator, _places(p)) for p in preferences]
-    prompts: dict[Hashable, Hashable] = {_task(p): p.prompt.id for p in preferences}
-    found = rank_agreement(ranks, clusters=prompts, num=500)
+def _of_rankings(rankings: Sequence[Preference]) -> list[AgreementRow]:
     names = {"tau_b": "Kendall's tau-b", "w": "Kendall's W"}
     return [
-        AgreementRow(
-            measure=f"rankings_{name}",
-            label=f"Rankings: {names.get(name, name)}",
-            value=estimate.value,
-            low=estimate.low,
-            high=estimate.high,
-            units=estimate.n,
-            swap_symmetrised=False,
-            reason=estimate.reason or None,
-        )
-        for name, estimate in found.items()
+        _row(f"rankings_{name}", f"Rankings: {names[name]}", estimate)
+        for name, estimate in ranking_agreement(rankings).items()
         if estimate.n
     ]
 
 
-def _row(measure: str, label: str, estimate: Estimate, over: Panel, symmetric: bool) -> AgreementRow:
+def _row(measure: str, label: str, estimate: Estimate, *, symmetric: bool = False) -> AgreementRow:
     return AgreementRow(
         measure=measure,
         label=label,
         value=estimate.value,
         low=estimate.low,
         high=estimate.high,
-        units=over.units,
+        units=estimate.n,
         swap_symmetrised=symmetric,
         reason=estimate.reason or None,
     )
-
-
-def _votes(preferences: Iterable[Preference], label: Callable[[Preference], Any]) -> list[Vote]:
-    return [(_task(p), p.annotator, label(p)) for p in preferences]
-
-
-def _task(preference: Preference) -> str:
-    return str(preference.meta["task"])
-
-
-def _outcome(preference: Preference) -> str:
-    if preference.choice is None:
-        return "tie" if preference.tie else "both bad"
-    return OUTCOMES[preference.choice]
-
-
-def _signed(preference: Preference) -> int:
-    """-3 to 3; a tie and both bad are the middle, since neither says which is better."""
-    if preference.choice is None:
-        return 0
-    strength = int(preference.strength or 1)
-    return strength if preference.choice else -strength
-
-
-def _places(preference: Preference) -> list[float]:
-    """Rank of every candidate, 1 = best; those in a group share one."""
-    places = [0.0] * len(preference.candidates)
-    for rank, group in enumerate(preference.ranking or (), 1):
-        for candidate in group:
-            places[candidate] = float(rank)
-    return places

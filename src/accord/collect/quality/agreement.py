@@ -51,13 +51,9 @@ def pair_agreement(data: Judged, how: Bootstrap | None = None) -> PairAgreement:
         data: the judgements; of several by one person on a pair the first counts.
         how: of the intervals.
     """
-    named = panel(data.votes, labels=VERDICTS, clusters=data.prompts)
-    values = sorted({score for _, _, score in data.scores} | {-score for _, _, score in data.scores})
-    scores = panel(data.scores, labels=values or [0.0], clusters=data.prompts)
+    sides, steps = panels(data)
+    named = sides[0]
     direction = panel([vote for vote in data.votes if vote[2] in SWAP], labels=list(SWAP), clusters=data.prompts)
-    mirrored: Mapping[Hashable, Hashable] = {value: -value for value in values}
-    sides = (named, named.symmetric(SWAP))
-    steps = (scores, scores.symmetric(mirrored))
 
     def both(name: str, kinds: tuple[Panel, Panel], one: str, weights: str = "") -> Coefficient:
         found = [_coefficient(one, kind, weights, how) for kind in kinds]
@@ -79,6 +75,19 @@ def pair_agreement(data: Judged, how: Bootstrap | None = None) -> PairAgreement:
         ),
         couples=tuple(couples(sides[1])),
     )
+
+
+def panels(data: Judged) -> tuple[tuple[Panel, Panel], tuple[Panel, Panel]]:
+    """Return the verdicts, and the signed strengths, each as the replies are named and in both orientations.
+
+    Args:
+        data: the judgements.
+    """
+    named = panel(data.votes, labels=VERDICTS, clusters=data.prompts)
+    values = sorted({sign * score for _, _, score in data.scores for sign in (1, -1)})
+    scores = panel(data.scores, labels=values or [0.0], clusters=data.prompts)
+    mirrored: Mapping[Hashable, Hashable] = {value: -value for value in values}
+    return (named, named.symmetric(SWAP)), (scores, scores.symmetric(mirrored))
 
 
 def _coefficient(name: str, given: Panel, option: str, how: Bootstrap | None) -> Estimate:
