@@ -88,6 +88,11 @@ class Visitor:
         self.page.goto(self.base + path)
         self.page.wait_for_selector(ready)
 
+    def failed(self, request: Any) -> None:
+        """Note a request that failed; one that the browser gave up because the page was left has not."""
+        if "ERR_ABORTED" not in (request.failure or ""):
+            self.complaints.append(f"failed: {request.url} ({request.failure})")
+
     def press(self, *keys: str) -> None:
         """Press keys, one after the other."""
         for key in keys:
@@ -159,6 +164,6 @@ def visiting(browser: Any, site: Site, base: str, who: str | None, **options: An
     page.set_default_timeout(10_000)
     page.on("console", lambda message: visitor.complaints.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: visitor.complaints.append(f"error: {error}"))
-    page.on("requestfailed", lambda request: visitor.complaints.append(f"failed: {request.url}"))
+    page.on("requestfailed", visitor.failed)
     yield visitor
     context.close()

@@ -123,7 +123,7 @@ SPEED = [
                 "            yield _Part(row, own, own, True)",
                 "            yield _Part(row, own, own, False)",
             ),
-            ("sums over keys are not added", "torch.logaddexp(before, size.to(before.dtype))", "size.to(before.dtype)"),
+            ("sums over keys are not added", "torch.logaddexp(before, size)", "size"),
             (
                 "what was found before keeps its weight",
                 "weight = (before - both).exp()",

@@ -139,7 +139,8 @@ def test_a_reward_model_scores_the_same_everywhere(tmp_path, model, tokenizer) -
     assert score_stats(again.inner.config) == (-0.25, 1.5)
     with torch.no_grad():
         wanted = reward(BATCH).score_B
-        assert torch.equal(again(BATCH).score_B, wanted)
+        # Not to the bit: products depend on how weights lie in memory, and those of a file lie otherwise.
+        assert (again(BATCH).score_B - wanted).abs().max() < 1e-6
         for side in ("left", "right"):
             padded = tokenizer.pad({"input_ids": ROWS}, padding_side=side, return_tensors="pt", pad_to_multiple_of=16)
             assert padded["input_ids"].shape[1] == 16

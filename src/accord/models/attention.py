@@ -87,17 +87,18 @@ class _JoinedAttention(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, joined: Joined, scale: float | None
     ) -> Tensor:
         """All of shape [U, H, L, D]."""
-        out = torch.zeros_like(query)
-        total = query.new_full(query.shape[:3], -torch.inf)
+        # Parts are added in float32; each part alone is rounded to 16 bits by torch's kernel.
+        exact = torch.promote_types(query.dtype, torch.float32)
+        out, total = torch.zeros_like(query, dtype=exact), query.new_full(query.shape[:3], -torch.inf, dtype=exact)
         for row, queries, keys, causal in _parts(joined):
             q, k, v = query[row, None, :, queries], key[row, None, :, keys], value[row, None, :, keys]
             part, size = _FLASH(q, k, v, 0.0, causal, scale=scale)
             before = total[row, None, :, queries]
-            both = torch.logaddexp(before, size.to(before.dtype))
-            so_far = out[row, None, :, queries]
+            both = torch.logaddexp(before, size)
             weight = (before - both).exp()[..., None]
-            so_far.mul_(weight).addcmul_(part, (size - both).exp()[..., None].to(part.dtype))
+            out[row, None, :, queries].mul_(weight).addcmul_(part.to(exact), (size - both).exp()[..., None])
             before.copy_(both)
+        out = out.to(query.dtype)
         ctx.save_for_backward(query, key, value, out, total)
         ctx.joined, ctx.scale = joined, scale
         return out
