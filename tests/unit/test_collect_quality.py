@@ -204,6 +204,24 @@ def test_agreement_is_estimated_on_the_random_slice():
     chosen, note = select_slice(preferences)
     assert len(chosen) == 30 and "random slice" in note
     assert "chosen by a policy" in select_slice(preferences, "all")[1]
+    tests = [p.model_copy(update={"meta": {**p.meta, "gold": True}}) for p in preferences[:6]]
+    assert select_slice([*tests, *preferences[6:]])[0] == chosen[3:], "hidden tests are no ordinary pairs"
+
+
+def test_what_stood_first_is_known_whichever_reply_is_named_first():
+    def said(names: str, shown: tuple[int, int], wanted: str, who: str) -> Preference:
+        prompt = Prompt(id="p", messages=(Message(role="user", content="Q"),))
+        replies = tuple(Candidate(text=name) for name in names)
+        return Preference(
+            id=who, prompt=prompt, candidates=replies, choice=names.index(wanted), annotator=who, order_shown=shown
+        )
+
+    given = [said("ab", (0, 1), "a", "u"), said("ab", (1, 0), "a", "v"), said("ba", (1, 0), "a", "w")]
+    found = judged([*given, said("ba", (0, 1), "b", "x")]).judgements
+    assert [j.texts[0] for j in found] == ["a", "b", "a", "b"]
+    assert [j.turned for j in found] == [False, True, False, True]
+    assert [j.upper for j in found] == [True, False, True, True]
+    assert [j.verdict for j in found] == ["first", "first", "first", "second"]
 
 
 def test_features_of_replies():

@@ -173,6 +173,8 @@ def test_the_bootstrap_draws_prompts():
         )
         assert wide.high - wide.low == pytest.approx(alone.high - alone.low, rel=0.15)
         assert naive.high - naive.low < 0.6 * (alone.high - alone.low)
+    both = raw(panel(votes).symmetric(SWAP), FEW)  # the mirror image of a unit is drawn with it
+    assert (both.low, both.high) == pytest.approx((raw(panel(votes), FEW).low, raw(panel(votes), FEW).high))
     assert raw(panel(votes), Bootstrap(seed=1)) == raw(panel(votes), Bootstrap(seed=1))
     assert raw(panel(votes), Bootstrap(seed=1)).low != raw(panel(votes), Bootstrap(seed=2)).low
 
