@@ -135,6 +135,9 @@ def test_a_late_answer_without_room_is_kept_as_extra(store: Store) -> None:
     assert [row.extra for row in annotations(store)] == [False, True]
     assert annotations(store)[1].ordinal is None
     assert (task_rows(store)[0].n_claimed, task_rows(store)[0].n_done) == (0, 1)
+    view = submissions.undo(store, ann)
+    submissions.skip(store, ann, Skip(assignment=view.assignment, key="12345678", reason="cannot_judge"))
+    assert (task_rows(store)[0].state, task_rows(store)[0].n_done) == ("done", 1), "it had no place to give back"
 
 
 def test_while_somebody_else_holds_the_place_a_late_answer_is_extra(store: Store) -> None:
