@@ -66,7 +66,9 @@ def set_password(handle: str, db: Database = "labels.db") -> None:
 @keys.command("make")
 def make_key(
     handle: str,
-    scope: Annotated[list[str], typer.Option("--scope", help="label, read, export, import or admin; may be repeated")],
+    scope: Annotated[
+        list[str], typer.Option("--scope", help="annotate, read, import, export or admin; may be repeated")
+    ],
     db: Database = "labels.db",
     name: Annotated[str, typer.Option(help="what it is for")] = "key",
     days: Annotated[float, typer.Option(min=0.01, help="days it is good for")] = 365.0,
@@ -89,9 +91,10 @@ def list_keys(db: Database = "labels.db") -> None:
     from accord.collect import people
 
     with open_database(db) as store:
-        for key in people.list_keys(store):
-            state = "revoked" if key.revoked_at else f"until {key.expires_at:%Y-%m-%d}" if key.expires_at else ""
-            typer.echo(f"{key.id}\t{key.prefix}\t{','.join(key.scopes)}\t{state}")
+        for user in people.list_users(store):
+            for key in people.list_keys(store, user.id):
+                state = "revoked" if key.revoked_at else f"until {key.expires_at:%Y-%m-%d}" if key.expires_at else ""
+                typer.echo(f"{key.id}\t{key.prefix}\t{','.join(key.scopes)}\t{state}\t{user.handle}\t{key.name}")
 
 
 @keys.command("revoke")

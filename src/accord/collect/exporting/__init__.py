@@ -50,7 +50,10 @@ class Exported:
     def describe(self) -> list[str]:
         """Return the lines a user reads."""
         counts = ", ".join(f"{name} {count}" for name, count in self.rows.items())
-        lines = [f"{self.path}: {counts} rows, sha256 {self.sha256[:16]}"]
+        alone = [name for name in self.files if name.endswith((".jsonl", ".parquet"))]
+        # One file has its name on its own; a folder has its data files below it.
+        named = self.path / alone[0] if len(alone) == 1 and "/" not in alone[0] else self.path
+        lines = [f"{named}: {counts} rows, sha256 {self.sha256[:16]}"]
         lines += [f"  left out: {count} ({reason})" for reason, count in self.left_out.items() if count]
         return [*lines, *(f"  note: {note}" for note in self.notes)]
 
@@ -108,6 +111,12 @@ def _check(kind: Kind, form: FileFormat, options: ExportOptions, target: Path) -
     if form == "hh" and kind != "pairs":
         raise ConfigError(
             f"HH transcripts hold pairs, not {kind}", where="format: hh", fix="set kind to pairs, or another format"
+        )
+    if target.suffix in (".csv", ".tsv", ".json", ".gz", ".txt", ".arrow"):
+        raise ConfigError(
+            f"labels are not written as {target.suffix}",
+            where=str(target),
+            fix="use .jsonl or .parquet, or name a folder",
         )
     if target.suffix in (".jsonl", ".parquet"):
         if len(options.splits) > 1:
