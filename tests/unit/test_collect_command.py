@@ -16,9 +16,10 @@ import httpx
 import pytest
 
 from accord import cli
-from accord.collect import people
+from accord.collect import gold, people
 from accord.collect.app.serve import address_of, listen
 from accord.collect.database import open_store
+from accord.collect.verdicts import Verdict
 from accord.errors import AccordError, ConfigError
 
 ROWS = [{"prompt": f"Question {n}?", "responses": [f"Good {n}.", f"Bad {n}."]} for n in range(3)]
@@ -65,7 +66,8 @@ def test_people_and_keys(accord: Any, tmp_path: Path) -> None:
         assert user is not None and (user.handle, user.groups) == ("bob", ("north", "young"))
         assert sorted(scopes) == ["annotate", "read"]
         assert link.startswith("https://labels.example/join/")
-        assert people.read_invitation(store, link.rsplit("/", 1)[1]).role == "adjudicator"
+        invited = people.read_invitation(store, link.rsplit("/", 1)[1])
+        assert invited is not None and invited.role == "adjudicator"
     listed = accord("user", "list")
     assert "bob\tannotator\tnorth,young" in listed
     prefix = accord("key", "list").split("\t")[1]
@@ -94,14 +96,47 @@ def test_people_and_keys(accord: Any, tmp_path: Path) -> None:
         (("key", "revoke", "nothing"), "nothing"),
         (("init", "--db", "mysql://x/y"), "mysql"),
         (("status", "--project", "other"), "other"),
+        (("import", "prompts.jsonl"), "no row could be used"),
+        (("import", "tasks.jsonl", "-o", "kindd=pair"), "there is no key kindd"),
+        (("export", "out", "-o", "splits.train=0.9", "-o", "splits.test=0.2"), "splits are positive and sum to 1"),
+        (("export", "labels.csv"), "not written as .csv"),
+        (("quiz", "tasks.jsonl"), "no questions with a right answer"),
+        (("init", "--db", "new.db", "--guidelines", "missing.md"), "no such file"),
         (("--config", "missing.yaml"), "missing.yaml"),
         (("missing.yaml",), "missing.yaml"),
     ],
 )
 def test_mistakes_are_named(accord: Any, arguments: tuple[str, ...], said: str) -> None:
     accord("init")
+    Path("prompts.jsonl").write_text('{"prompt": "Without replies?"}\n')
     with pytest.raises(AccordError, match=re.escape(said)):
         accord(*arguments)
+    assert not Path("new.db").exists()
+
+
+def test_a_quiz_is_made_from_a_file_of_right_answers(accord: Any, tmp_path: Path) -> None:
+    accord("init")
+    pairs = [{"prompt": f"1 + {n}?", "chosen": str(n + 1), "rejected": "7", "explanation": "sum"} for n in range(3)]
+    (tmp_path / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    assert accord("quiz", "quiz.jsonl").startswith("3 questions added; an attempt has 3, 80% right passes")
+    accord("user", "add", "ann")
+    with open_store(tmp_path / "labels.db") as store:
+        ann = people.get_user(store, "ann").id
+        asked = gold.quiz(store, "default", ann)
+        right = {
+            item.id: Verdict(kind="pair", position=0 if item.candidates[0].text != "7" else 1) for item in asked.items
+        }
+        done = gold.answer_quiz(store, "default", ann, right)
+    assert done.passed and {one.note for one in done.explain} == {"sum"}
+
+
+def test_scopes_named_in_the_help_exist_and_keys_are_listed_with_their_owner(accord: Any, tmp_path: Path) -> None:
+    accord("init")
+    accord("user", "add", "bob")
+    for scope in ("annotate", "read", "import", "export", "admin"):
+        assert scope in accord("key", "make", "--help")
+        accord("key", "make", "bob", "--scope", scope, "--name", f"to {scope}")
+    assert "\tbob\tto read" in accord("key", "list")
 
 
 def test_a_changed_database_is_noticed(accord: Any, tmp_path: Path) -> None:

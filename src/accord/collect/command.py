@@ -80,6 +80,8 @@ def _fill(store: Store, project: str, paths: list[Path], format: str, changes: d
         done = import_file(store, project, path, format=format, options=options)
         for line in done.describe():
             typer.echo(line)
+        if done.refused and not done.added + done.repeated:
+            raise DataError("no row could be used", where=str(path), fix=f"see above; {done.refused[0].why}")
 
 
 @app.command()
@@ -130,10 +132,11 @@ def init(
 
     values = load_yaml(settings).data if settings else {}
     rules = checked(ProjectSettings, values, str(settings))
+    text = _read(guidelines_file) if guidelines_file else None
     with open_database(db, create=True) as store:
         projects.ensure_project(store, project, rules)
-        if guidelines_file:
-            projects.set_guidelines(store, project, _read(guidelines_file))
+        if text is not None:
+            projects.set_guidelines(store, project, text)
         link = people.admin_link(store)
         typer.echo(f"database: {store.describe()}, project: {project}")
         if link:
@@ -143,6 +146,8 @@ def init(
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError("no such file", where=str(path), fix="name a text file in UTF-8") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read: {error}", where=str(path), fix="give a text file in UTF-8") from error
 
@@ -223,6 +228,22 @@ def guidelines(
         if found is None:
             raise DataError("there are no guidelines yet", where=project, fix="give a Markdown file")
         typer.echo(found.markdown)
+
+
+@app.command()
+def quiz(
+    file: Annotated[Path, typer.Argument(help="preference file; a column explanation is shown after the attempt")],
+    db: Database = "labels.db",
+    project: ProjectOption = "default",
+    replace: Annotated[bool, typer.Option("--replace", help="retire the questions there were")] = False,
+) -> None:
+    """Add questions to the quiz that annotators pass before their first task; the first ones turn it on."""
+    from accord.collect.importing.questions import import_quiz
+
+    with open_database(db) as store:
+        count, rule = import_quiz(store, project, file, replace=replace)
+        right = f"{rule.share:.0%} right" if rule.rule == "share" else f"surely {rule.share:.0%} right"
+        typer.echo(f"{count} questions added; an attempt has {rule.items}, {right} passes, {rule.attempts} attempts")
 
 
 @app.command()
