@@ -128,7 +128,9 @@ def decoded_large(run: Run) -> dict[str, Any]:
     one = Contender("accord bfloat16", "decode_side", "bfloat16")
     two = () if run.device == "cuda" else (Contender("accord float32", "decode_side"),)
     found = contest((*two, one, MACHINE), job, Plan(rounds=2 if run.quick else 4, check=0, warm=1), run.log)
-    return found | {"workload": made, "shape": shape, "rows": rows, "columns": 128 + made["sizes"]["new_tokens"] // 2}
+    shared = 128 * (rows - made["sizes"]["prompts"])
+    columns = 128 + made["sizes"]["new_tokens"] // 2
+    return found | {"workload": made, "shape": shape, "rows": rows, "columns": columns, "shared": shared}
 
 
 def decoded(run: Run) -> dict[str, Any]:

@@ -105,16 +105,18 @@ def training_flops(lengths: Sequence[int], scored: int, shape: dict[str, Any]) -
     return 6.0 * weights * sum(lengths) + attention + 6.0 * hidden * shape["vocab"] * scored
 
 
-def decode_step(batch: int, columns: int, shape: dict[str, Any], size: int) -> tuple[float, float]:
+def decode_step(batch: int, columns: int, shape: dict[str, Any], size: int, *, shared: int = 0) -> tuple[float, float]:
     """FLOPs and bytes of one decoding step of a batch: weights and cache are read once.
 
     Args:
         batch: sequences.
         columns: cached tokens of a sequence.
+        shared: cached tokens, over the batch, that need not be read since another sequence of the same prompt has them.
         shape: see `training_flops`.
         size: bytes of a number.
     """
     hidden, layers = shape["hidden"], shape["layers"]
     weights = layers * (4 * hidden**2 + 3 * hidden * shape["intermediate"]) + hidden * shape["vocab"]
     cached = 2 * layers * hidden * columns * batch
-    return 2.0 * weights * batch + 2.0 * cached, float((weights + cached) * size)
+    read = 2 * layers * hidden * (columns * batch - shared)
+    return 2.0 * weights * batch + 2.0 * cached, float((weights + read) * size)

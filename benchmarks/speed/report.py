@@ -247,7 +247,7 @@ def roofline(item: dict[str, Any], rates: dict[str, Any]) -> list[str]:
         step = spread([part["step"] for part in one["parts"]])
         assert step is not None
         size = 4 if one["precision"] == "float32" else 2
-        flops, moved = decode_step(item["rows"], item["columns"], item["shape"], size)
+        flops, moved = decode_step(item["rows"], item["columns"], item["shape"], size, shared=item.get("shared", 0))
         best = max(value for key, value in rates[one["precision"]].items() if key != "model")
         least = max(flops / best, moved / bandwidth)
         bound = "arithmetic" if flops / best > moved / bandwidth else "bandwidth"

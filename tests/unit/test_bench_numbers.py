@@ -51,6 +51,7 @@ def test_a_decoding_step_reads_weights_and_cache_once() -> None:
     cached = 2 * 2 * 4 * 10 * 3
     assert moved == (weights + cached) * 2
     assert flops == 2 * weights * 3 + 2 * cached
+    assert decode_step(3, 10, shape, 2, shared=12) == (flops, (weights + 2 * 2 * 4 * 18) * 2)
 
 
 def test_losses_are_compared_with_the_first_contender() -> None:
