@@ -99,6 +99,7 @@ def test_people_and_keys(accord: Any, tmp_path: Path) -> None:
         (("import", "prompts.jsonl"), "no row could be used"),
         (("import", "tasks.jsonl", "-o", "kindd=pair"), "there is no key kindd"),
         (("export", "out", "-o", "splits.train=0.9", "-o", "splits.test=0.2"), "splits are positive and sum to 1"),
+        (("export", "out", "-o", "combine.agregate=soft"), "there is no key combine.agregate"),
         (("export", "labels.csv"), "not written as .csv"),
         (("quiz", "tasks.jsonl"), "no questions with a right answer"),
         (("init", "--db", "new.db", "--guidelines", "missing.md"), "no such file"),

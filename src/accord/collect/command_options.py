@@ -100,8 +100,9 @@ def checked(model: type[M], values: Any, where: str) -> M:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
-            fix = f"known keys: {', '.join(model.model_fields)}"
+        if first["type"] == "extra_forbidden":
+            top = len(first["loc"]) == 1
+            fix = f"known keys: {', '.join(model.model_fields)}" if top else "see docs/collecting.md"
             raise ConfigError(f"there is no key {key}", where=where, fix=fix) from error
         said = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{key}: {said}" if key else said, where=where, fix="correct the value") from error
