@@ -153,6 +153,25 @@ def test_the_administration(tmp_path: Path, browser: Any, width: int, scheme: st
             assert visitor.complaints == []
 
 
+def test_an_admin_lets_in_whom_the_quiz_keeps_out_and_reads_why_a_task_was_skipped(
+    tmp_path: Path, browser: Any
+) -> None:
+    rules = RULES.model_copy(update={"quiz_pass": QuizRule(items=1), "skips_to_adjudicate": 1})
+    with serving(tmp_path, [task(1, "pair", REPLIES[:2])], rules) as (site, base):
+        ann = site.client("annotator")
+        assert ann.post("/api/v1/claim", json={}).status_code == 403
+        with visiting(browser, site, base, "admin") as visitor:
+            visitor.open("/admin/annotators", "table")
+            visitor.page.get_by_role("button", name="Let in").first.click()
+            visitor.page.get_by_role("button", name="Stop").first.wait_for()
+            held = ann.post("/api/v1/claim", json={}).json()["assignment"]
+            said = {"assignment": held, "reason": "unclear", "comment": "Which bees?", "key": "12345678"}
+            assert ann.post("/api/v1/skip", json=said).status_code == 200
+            visitor.open("/admin/adjudication", ".judge-labels li")
+            assert "Which bees?" in visitor.text(".judge-labels li")
+            assert visitor.complaints == []
+
+
 def test_what_the_administration_does(tmp_path: Path, browser: Any) -> None:
     rules = RULES.model_copy(update={"overlap": 2, "escalate_overlap": 2, "slice_overlap": 2, "random_slice": 1.0})
     with serving(tmp_path, [task(1, "pair", REPLIES[:2])], rules) as (site, base):

@@ -195,10 +195,13 @@ def test_many_skips_call_for_an_adjudicator(store: Store) -> None:
     for i in range(2):
         who = person(store, f"p{i}")
         view = claim(store, who)
-        submissions.skip(store, who, Skip(assignment=view.assignment, key="12345678", reason="unclear"))
+        said = Skip(assignment=view.assignment, key="12345678", reason="unclear", comment=f"why {i}")
+        submissions.skip(store, who, said)
     judge = people.create_user(store, "judge", "adjudicator")
     found = adjudication.queue(store, "default", judge)
     assert found.remaining == 1 and found.items[0].reason == "2 people skipped it"
+    assert [(one.reason, one.comment) for one in found.items[0].skips] == [("unclear", "why 0"), ("unclear", "why 1")]
+    assert not {"p0", "p1"} & {one.annotator for one in found.items[0].skips}
 
 
 def test_the_adjudicator_sees_labels_under_pseudonyms_and_has_the_last_word(store: Store) -> None:

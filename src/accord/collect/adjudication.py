@@ -52,6 +52,14 @@ class GivenLabel(Record):
     guideline: int | None
 
 
+class GivenSkip(Record):
+    """Why somebody did not answer."""
+
+    annotator: str
+    reason: str
+    comment: str
+
+
 class AdjudicationItem(Record):
     """A task that needs a decision."""
 
@@ -64,6 +72,7 @@ class AdjudicationItem(Record):
     scale: Scale
     reason: str
     labels: tuple[GivenLabel, ...]
+    skips: tuple[GivenSkip, ...] = ()
 
 
 class AdjudicationQueue(Record):
@@ -187,6 +196,7 @@ def _items(session: Session, project: ProjectRow, user: str, tasks: Sequence[Tas
         for row in session.execute(select(ResponseRow.id, ResponseRow.text).where(ResponseRow.id.in_(some)))
     }
     labels = _labels(session, [task.id for task in tasks])
+    skips = _skips(session, [task.id for task in tasks])
     found: list[AdjudicationItem] = []
     for task in tasks:
         order = _order(project, user, task)
@@ -209,6 +219,7 @@ def _items(session: Session, project: ProjectRow, user: str, tasks: Sequence[Tas
                 scale=Scale(strength=settings.strength, tie=settings.tie, both_bad=settings.both_bad, success=success),
                 reason=_reason(task, settings),
                 labels=given,
+                skips=tuple(skips.get(task.id, ())),
             )
         )
     return found
@@ -240,4 +251,21 @@ def _labels(session: Session, tasks: Sequence[str]) -> dict[str, list[GivenLabel
                     guideline=version,
                 )
             )
+    return found
+
+
+def _skips(session: Session, tasks: Sequence[str]) -> dict[str, list[GivenSkip]]:
+    found: dict[str, list[GivenSkip]] = defaultdict(list)
+    for some in chunks(tasks):
+        query = (
+            select(AssignmentRow.task_id, ProfileRow.pseudonym, AssignmentRow.skip_reason, AssignmentRow.skip_comment)
+            .join(ProfileRow, ProfileRow.user_id == AssignmentRow.annotator_id)
+            .where(AssignmentRow.task_id.in_(some), AssignmentRow.state == "skipped")
+            .order_by(AssignmentRow.id)
+        )
+        for row in session.execute(query):
+            given = GivenSkip(
+                annotator=row.pseudonym, reason=row.skip_reason or "other", comment=row.skip_comment or ""
+            )
+            found[row.task_id].append(given)
     return found

@@ -26,6 +26,9 @@ function said({ annotator, verdict, seconds, created_at: at, guideline }) {
   );
 }
 
+/** @param {any} skip @returns {HTMLElement} why one person gave no answer */
+const skipped = ({ annotator, reason, comment }) => h("li", null, h("b", null, `Skipped: ${reason.replaceAll("_", " ")}`), h("span.muted", null, annotator), comment ? h("p", null, comment) : null);
+
 /** @param {import("./admin.js").Room} room */
 export async function show({ root, attempt, reload }) {
   const { items, remaining } = await get("/api/v1/admin/adjudication");
@@ -60,7 +63,7 @@ export async function show({ root, attempt, reload }) {
   const waiting = Math.max(remaining ?? 0, items.length);
   root.replaceChildren(
     h("p.lead", null, `${plural(waiting, "task")} to decide. Here because: ${item.reason.replaceAll("_", " ")}.`),
-    h("section.panel", null, h("h2", null, `What ${plural(item.labels.length, "person", "people")} said`), h("ul.judge-labels", null, item.labels.map(said))),
+    h("section.panel", null, h("h2", null, `What ${plural(item.labels.length + item.skips.length, "person", "people")} said`), h("ul.judge-labels", null, item.labels.map(said), item.skips.map(skipped))),
     page.element,
     h(
       "section.judge-dock",

@@ -87,7 +87,7 @@ const STATES = /** @type {Record<string, string>} */ ({ qualified: "good", block
 
 /** @param {Room} room */
 export async function showAnnotators({ root, reload, attempt }) {
-  const { annotators } = await get("/api/v1/admin/annotators");
+  const [{ annotators }, { quiz_pass }] = await Promise.all([get("/api/v1/admin/annotators"), get("/api/v1/admin/settings")]);
   const gold = (/** @type {any} */ row) => {
     if (!row.gold_total) return h("span.muted", null, "none yet");
     const share = row.gold_right / row.gold_total;
@@ -95,9 +95,13 @@ export async function showAnnotators({ root, reload, attempt }) {
     return [h("span", null, `${row.gold_right} of ${row.gold_total}`), interval(share, row.gold_low, row.gold_high, [0, 1], words)];
   };
   const change = (/** @type {any} */ row) => {
-    const qualified = row.state === "blocked";
-    const act = () => attempt(() => post(`/api/v1/admin/users/${row.id}/qualify`, { qualified }), qualified ? `${row.handle} gets tasks again` : `${row.handle} gets no more tasks`).then((done) => done && reload());
-    return row.role === "annotator" && h("button.button.small", { type: "button", onclick: act, "aria-label": `${qualified ? "Let in" : "Stop"} ${row.handle}` }, qualified ? "Let in" : "Stop");
+    // Whom the hidden tests have stopped, or who has not passed the quiz that comes first.
+    const out = row.state === "blocked" || (row.state === "new" && quiz_pass !== null);
+    const button = (/** @type {boolean} */ qualified) => {
+      const act = () => attempt(() => post(`/api/v1/admin/users/${row.id}/qualify`, { qualified }), qualified ? `${row.handle} gets tasks` : `${row.handle} gets no more tasks`).then((done) => done && reload());
+      return h("button.button.small", { type: "button", onclick: act, "aria-label": `${qualified ? "Let in" : "Stop"} ${row.handle}` }, qualified ? "Let in" : "Stop");
+    };
+    return row.role === "annotator" && button(out);
   };
   root.replaceChildren(
     h("p.lead", null, "Hidden test items are answered like any other task. The interval is for the share right; somebody is stopped by a sequential test, not by a single mistake."),
