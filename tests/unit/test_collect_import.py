@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from accord.collect import events
 from accord.collect.claims import claim
@@ -15,9 +16,12 @@ from accord.collect.database import Store
 from accord.collect.exporting.derive import preferences
 from accord.collect.exporting.gather import gather
 from accord.collect.importing import ImportOptions, import_file, import_judgements, import_records
+from accord.collect.importing.prepare import task_key
 from accord.collect.people import create_user
 from accord.collect.projects import ensure_project
+from accord.collect.records import NewTask
 from accord.collect.schema import ResponseRow, TaskRow
+from accord.collect.tasks import add_tasks
 from accord.errors import DataError
 from accord.types import Candidate, Message, Preference, Prompt
 
@@ -101,6 +105,26 @@ def test_importing_again_changes_nothing_and_neither_does_the_order_of_replies(s
     assert (first.added, first.repeated) == (2, 1)
     second = import_file(store, PROJECT, path)
     assert (second.added, second.repeated) == (0, 3)
+
+
+def test_an_import_does_not_undo_what_somebody_answers_at_the_same_moment(store: Store, tmp_path: Path) -> None:
+    row = {"prompt": [USER], "chosen": "Blue.", "rejected": "Red."}
+    path = write(tmp_path, {**row, "annotator": "somebody"})
+    add_tasks(store, PROJECT, [t.model_copy(update={"overlap": 3}) for t in new_tasks(row)])
+    with ThreadPoolExecutor(1) as pool:
+        with store.write() as session:
+            session.execute(update(TaskRow).values(n_done=TaskRow.n_done + 1))
+            done = pool.submit(import_judgements, store, PROJECT, path)
+            wait([done], timeout=0.5)
+        assert done.result(timeout=30).added == 1
+    assert [task.n_done for task in tasks(store)] == [2]
+
+
+def new_tasks(row: dict[str, Any]) -> list[NewTask]:
+    replies = (Candidate(text=row["chosen"]), Candidate(text=row["rejected"]))
+    messages = tuple(Message.model_validate(m) for m in row["prompt"])
+    prompt = Prompt(id="p", messages=messages)
+    return [NewTask(kind="pair", prompt=prompt, candidates=replies, key=task_key("pair", prompt, replies))]
 
 
 def test_outputs_of_several_models_come_together_by_prompt(store: Store, tmp_path: Path) -> None:

@@ -133,7 +133,9 @@ class _Writer:
         self.tasks: dict[str, TaskRow] = {}
         for some in chunks(sorted({a.task.key for a in answers} | {a.repeat_of for a in answers})):
             query = select(TaskRow).where(TaskRow.project_id == self.project, TaskRow.key.in_(some))
-            self.tasks |= {row.key: row for row in session.scalars(query)}
+            # Locked, since counters are read here and written at the end: people may be answering these tasks now.
+            found = session.scalars(query.order_by(TaskRow.id).with_for_update())
+            self.tasks |= {row.key: row for row in found}
         self.texts: dict[str, str] = {}
         for some in chunks(sorted({name for row in self.tasks.values() for name in row.candidates})):
             found = session.execute(select(ResponseRow.id, ResponseRow.text).where(ResponseRow.id.in_(some)))
@@ -162,8 +164,8 @@ class _Writer:
         wanted = {answer.pseudonym: answer.groups for answer in answers}
         found: dict[str, ProfileRow] = {}
         for some in chunks(sorted(wanted)):
-            query = select(ProfileRow).where(ProfileRow.pseudonym.in_(some))
-            found |= {row.pseudonym: row for row in self.session.scalars(query)}
+            query = select(ProfileRow).where(ProfileRow.pseudonym.in_(some)).order_by(ProfileRow.user_id)
+            found |= {row.pseudonym: row for row in self.session.scalars(query.with_for_update())}
         for name, groups in wanted.items():
             if name in found:
                 continue
