@@ -204,6 +204,17 @@ def test_many_skips_call_for_an_adjudicator(store: Store) -> None:
     assert not {"p0", "p1"} & {one.annotator for one in found.items[0].skips}
 
 
+def test_nobody_decides_about_a_reply_of_their_own(store: Store) -> None:
+    judge, other = (people.create_user(store, name, "adjudicator") for name in ("judge", "other"))
+    project(store, [pair(1, overlap=2, authors=("judge",))], escalate_overlap=2)
+    for who, text in (("ann", "a"), ("bob", "b")):
+        label(store, person(store, who), text)
+    assert adjudication.queue(store, "default", judge).remaining == 0
+    (item,) = adjudication.queue(store, "default", other).items
+    with pytest.raises(NotAllowed, match="wrote"):
+        adjudication.adjudicate(store, judge, item.task, Verdict(kind="pair", position=0))
+
+
 def test_the_adjudicator_sees_labels_under_pseudonyms_and_has_the_last_word(store: Store) -> None:
     project(store, [many("rank", i, 4, overlap=2) for i in range(4)], escalate_overlap=2)
     ann, bob, judge = person(store, "ann"), person(store, "bob"), people.create_user(store, "judge", "adjudicator")

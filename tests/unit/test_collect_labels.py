@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -115,6 +116,18 @@ def test_gold_teaches_who_is_worth_what() -> None:
     taught = estimated_labels(rows, "one_coin", gold={i: "first" for i in range(25)})
     assert plain[30].soft is not None and plain[30].soft < 0.5  # two against one
     assert taught[30].soft is not None and taught[30].soft > 0.9
+
+
+@pytest.mark.parametrize("rule", ["dawid_skene", "annotator_bt"])
+def test_an_export_takes_gold_for_the_text_that_is_right(rule: Literal["dawid_skene", "annotator_bt"]) -> None:
+    rows = [
+        judged(i, who, int(who != "good") if i % 2 else int(who == "good"), ("x", "y") if i % 2 else ("y", "x"))
+        for i in range(40)
+        for who in ("good", "bad", "worse")
+    ]
+    known = {pair.key: "x" for pair in judged_pairs(rows)[0][:25]}
+    found = combine(rows, Combine(aggregate=rule), gold=known).labels[25:]
+    assert all((p.soft or 0.0) > 0.6 if p.candidates[0].text == "x" else (p.soft or 0.0) < 0.4 for p in found)
 
 
 @pytest.mark.parametrize(("hostile", "least"), [(False, -0.02), (True, 0.02)])
