@@ -11,8 +11,11 @@ import pytest
 from collect_site import Site, close, make_site, new_task, submission
 from sqlalchemy import select
 
-from accord.collect.records import ProjectSettings
+from accord.collect.projects import ensure_project
+from accord.collect.records import NewTask, ProjectSettings
 from accord.collect.schema import AnnotationRow, AssignmentRow
+from accord.collect.tasks import add_tasks
+from accord.types import Candidate, Message, Prompt
 
 
 @pytest.fixture
@@ -209,6 +212,20 @@ def test_an_adjudicator_decides_what_people_disagree_about(tmp_path: Path) -> No
     with site.store.read() as session:
         assert len(session.scalars(select(AnnotationRow)).all()) == 2
     close(site)
+
+
+def test_undo_and_progress_are_of_the_project_one_works_in(site: Site) -> None:
+    client = site.client("annotator")
+    prompt = Prompt(id="other", messages=(Message(role="user", content="Elsewhere?"),))
+    texts = (Candidate(text="one"), Candidate(text="two"))
+    ensure_project(site.store, "other", ProjectSettings(gold_rate=0, gold_rate_new=0, repeat_rate=0))
+    add_tasks(site.store, "other", [NewTask(kind="pair", prompt=prompt, candidates=texts, overlap=1)])
+    client.post("/api/v1/submit", json=submission(claim(client)))
+    task = client.post("/api/v1/claim", json={"project": "other"}).json()
+    done = client.post("/api/v1/submit?project=other", json=submission(task)).json()
+    assert (done["progress"]["done"], done["progress"]["remaining"]) == (1, 0)
+    assert client.post("/api/v1/undo").json()["assignment"] != task["assignment"], "the site's own project"
+    assert client.post("/api/v1/undo?project=other").json()["assignment"] == task["assignment"]
 
 
 def test_progress_counts_what_is_left(site: Site) -> None:

@@ -25,7 +25,6 @@ from accord.collect.app.shapes import (
     ReleaseRequest,
     SessionRenewed,
     SubmitResult,
-    UndoRequest,
 )
 from accord.collect.passwords import csrf_token
 from accord.collect.records import Progress, Skip, Submission, TaskView
@@ -116,7 +115,7 @@ def release(
 
 
 @router.post("/submit", response_model=SubmitResult, responses={**ALWAYS, **documented(404, 409)})
-def submit(request: Request, body: Submission, caller: Labeller) -> SubmitResult:
+def submit(request: Request, body: Submission, caller: Labeller, project: ProjectName = None) -> SubmitResult:
     """Hand in a verdict; the same key again returns the stored one, another body under that key is refused (409)."""
     store = store_of(request)
     done = submissions.submit(store, caller.user, body)
@@ -124,7 +123,7 @@ def submit(request: Request, body: Submission, caller: Labeller) -> SubmitResult
         annotation=done.annotation,
         repeated=done.repeated,
         extra=done.extra,
-        progress=reading.own_progress(store, settings_of(request).project, caller.user),
+        progress=reading.own_progress(store, project_of(request, project), caller.user),
     )
 
 
@@ -136,10 +135,9 @@ def skip(request: Request, body: Skip, caller: Labeller) -> Done:
 
 
 @router.post("/undo", response_model=TaskView, responses={**ALWAYS, **documented(404, 409)})
-def undo(request: Request, body: UndoRequest, caller: Labeller) -> TaskView:
-    """Open the last verdict again; a new one will supersede it."""
-    del body
-    return submissions.undo(store_of(request), caller.user)
+def undo(request: Request, caller: Labeller, project: ProjectName = None) -> TaskView:
+    """Open the last verdict in the project again; a new one will supersede it."""
+    return submissions.undo(store_of(request), caller.user, project_of(request, project))
 
 
 @router.get("/guidelines", response_model=GuidelineText, responses={**ALWAYS, **documented(404)})

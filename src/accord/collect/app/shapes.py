@@ -76,12 +76,6 @@ class ReleaseRequest(AssignmentRef):
     csrf: str = Field(default="", max_length=200)
 
 
-class UndoRequest(Record):
-    """Nothing has to be said."""
-
-    csrf: str = Field(default="", max_length=200)
-
-
 class SubmitResult(Record):
     """What became of a verdict."""
 
