@@ -212,3 +212,15 @@ def test_serving_needs_no_configuration_and_stops_politely(tmp_path: Path) -> No
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, ""), out
+
+
+def test_a_start_that_fails_leaves_the_first_link_alone_and_a_new_project_is_named(
+    accord: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = re.search(r"/join/(\S+)", accord("init"))
+    Path("prompts.jsonl").write_text('{"prompt": "Without replies?"}\n')
+    with pytest.raises(AccordError, match="no row could be used"):
+        accord("serve", "--port", "0", "--project", "defualt", "--tasks", "prompts.jsonl")
+    assert "project defualt is new and empty; the database has default" in capsys.readouterr().err
+    with open_store("labels.db") as store:
+        assert link is not None and people.read_invitation(store, link[1]) is not None

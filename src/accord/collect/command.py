@@ -100,16 +100,21 @@ def serve(  # noqa: PLR0913  (options, all with defaults)
     reload_pages: Annotated[bool, typer.Option("--reload-pages", hidden=True)] = False,
 ) -> None:
     """Run the labelling site. The first start makes the database and prints a link for the first admin."""
+    from accord.collect import projects
     from accord.collect.app import serve as server
     from accord.collect.app.settings import AppSettings, unlimited
+    from accord.collect.records import ProjectSettings
 
-    with open_database(db, create=True) as store:
+    with server.listen(host, port) as taken, open_database(db, create=True) as store:
         settings = AppSettings(project=project, base_url=base_url, reload_pages=reload_pages)
         settings = unlimited(settings) if no_rate_limit else settings
-        taken = server.listen(host, port)
         address = (base_url or server.address_of(taken)).rstrip("/")
-        link = server.first_link(store, address, settings)
+        others = [one.name for one in projects.list_projects(store)]
+        if others and project not in others:
+            typer.echo(f"note: project {project} is new and empty; the database has {', '.join(others)}", err=True)
+        projects.ensure_project(store, project, ProjectSettings())
         _fill(store, project, tasks or [], format, {"kind": kind, "overlap": overlap})
+        link = server.first_link(store, address, settings)  # last: it replaces the link of an earlier start
         if link:
             typer.echo(f"first admin (this link works once): {link}")
         typer.echo(f"labelling site: {address}  (stop with Ctrl-C)")
