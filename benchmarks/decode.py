@@ -15,6 +15,7 @@ row; no scheduling, no log-probabilities, and every row goes on until the last h
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import logging
 import math
@@ -117,7 +118,9 @@ def build(size: str, *, rows: int, new: int, stops: bool) -> Work:
 def native(work: Work, *, fast: bool, max_batch: int = 1024) -> Run:
     """The engine, with log-probabilities."""
     groups = work.prompts[::GROUP]
-    engine = NativeEngine(work.model, stop_ids=(STOP,), pad_id=PAD, decode=lambda _: "", max_batch=max_batch, fast=fast)
+    # A copy: the engine gives a model an attention kernel that continuous batching of transformers does not know.
+    model = copy.deepcopy(work.model)
+    engine = NativeEngine(model, stop_ids=(STOP,), pad_id=PAD, decode=lambda _: "", max_batch=max_batch, fast=fast)
     seed = iter(range(10**9))
 
     def run() -> list[Reply]:

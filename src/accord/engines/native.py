@@ -52,7 +52,8 @@ class NativeEngine:
     """In-process engine over a model that somebody else trains.
 
     Args:
-        hf_model: Hugging Face causal LM, PEFT-wrapped or not; never copied.
+        hf_model: Hugging Face causal LM, PEFT-wrapped or not; never copied. On a processor its attention becomes that
+            of `accord.models.attention`, where it was torch's.
         stop_ids: every id that ends a completion (all EOS ids); may be empty.
         pad_id: any id of the vocabulary; stands where no token is and is never read as one.
         decode: token ids to text.
