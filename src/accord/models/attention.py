@@ -35,6 +35,8 @@ KERNEL = "accord_sdpa"
 """Name of this kernel among transformers' attention implementations."""
 _FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+PARTS_FROM = 128
+"""Tokens of a joined row from which on parts are worth their calls; shorter rows take a mask."""
 _JOINED = "accord_joined"
 """Attribute of the tensor that stands for the mask: the rows it would be the mask of."""
 
@@ -137,13 +139,13 @@ def _attention(
     # What changes scores by more than a mask is torch's business; it knows it or refuses.
     usual = not dropout and kwargs.get("position_bias") is None and kwargs.get("softcap") is None
     with torch.autocast("cpu", enabled=False) if in_float32 else nullcontext():
-        if usual and joined is not None:
+        if usual and joined is not None and joined.ids_UL.shape[1] >= PARTS_FROM:
             groups = query.shape[1] // key.shape[1]
             whole: Any = _JoinedAttention.apply(
                 query, repeat_kv(key, groups), repeat_kv(value, groups), joined, scaling
             )
             return whole.transpose(1, 2).contiguous(), None
-        if usual and on_cpu and query.shape[2] == 1 and kwargs.get("cache") is None:
+        if usual and on_cpu and joined is None and query.shape[2] == 1 and kwargs.get("cache") is None:
             return _of_one_token(query, key, value, attention_mask, scaling), None
         if joined is not None:
             attention_mask = joined.visible_ULL[:, None]
