@@ -1,0 +1,1 @@
+"""Who says which reply is better: language models over HTTP, reward models, truth where it is known."""
