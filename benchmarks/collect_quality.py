@@ -1,6 +1,6 @@
 """Error rates of the quality report on simulated pools; results in docs/results/collect-quality.md.
 
-    python benchmarks/collect_quality.py [--seeds 200] > docs/results/collect-quality.json
+    python benchmarks/collect_quality.py [--seeds 200] [--only sixty_labels ...] > docs/results/collect-quality.json
 
 Pools have eight annotators and three labels a pair. Everything is a function of the seeds.
 """
@@ -12,6 +12,7 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -24,8 +25,10 @@ from quality_pool import Fault, pool_preferences
 from test_stats_annotator_bt import jeffreys, judgements, pairs_of_prompts
 
 from accord.collect.quality.audit import audit, with_alarms
-from accord.collect.quality.conduct import conduct
+from accord.collect.quality.conduct import GOOD_ON_GOLD, GOOD_ON_ORDINARY, GUESSING, HORIZON, conduct
 from accord.collect.quality.judged import SWAP, VERDICTS, judged
+from accord.collect.scheduling import lane
+from accord.collect.settings import ProjectSettings
 from accord.stats.annotator_bt import annotator_bradley_terry
 from accord.stats.annotator_pairs import annotator_pairs
 from accord.stats.combine import combine, majority_vote
@@ -73,24 +76,40 @@ def gold_only() -> dict[str, dict[str, float]]:
     }
 
 
-def sixty_labels(seeds: int, gold_rate: float, others: int) -> dict[str, dict[str, float]]:
-    """Blocked within 60 labels, part of them gold and the rest judged by so many others who are right 8 times of 10."""
+PEOPLE = {
+    "adversary": (0.1, 0.1),
+    "spammer": (0.5, 0.5),
+    "good": (GOOD_ON_GOLD, GOOD_ON_ORDINARY),
+    "better": (0.92, 0.82),
+}
+"""Share right of hidden tests, and of ordinary pairs."""
+
+
+def sixty_labels(seeds: int, others: int, right_of_others: float) -> dict[str, dict[str, float]]:
+    """Found within 60 labels with the site's own rates of hidden tests; the rest is judged by so many others too."""
+    settings = ProjectSettings()
+    odds_of_one = right_of_others / (1 - right_of_others)
     rates: dict[str, dict[str, float]] = {}
-    for skill in (0.1, 0.5, 0.75, 0.85):
-        blocked = 0
+    for number, (name, (on_gold, ordinary)) in enumerate(PEOPLE.items()):
+        found = 0
         for seed in range(seeds):
-            random = np.random.default_rng([seed, round(100 * skill), others])
+            random = np.random.default_rng([seed, number, others])
             beliefs: list[float] = []
-            for _ in range(60):
-                right = random.random() < skill
-                if random.random() < gold_rate:
+            good: list[float] = []
+            tests = 0
+            for _ in range(HORIZON):
+                hidden = lane(float(random.random()), tests, settings) == "gold"
+                right = random.random() < (on_gold if hidden else ordinary)
+                tests += hidden
+                good.append(GOOD_ON_GOLD if hidden else GOOD_ON_ORDINARY)
+                if hidden:
                     beliefs.append(float(right))
-                else:
-                    agree = int((random.random(others) < (0.8 if right else 0.2)).sum())
-                    odds = 4.0 ** (2 * agree - others)
-                    beliefs.append(odds / (1 + odds))
-            blocked += sequential_evidence(beliefs) == "fail"
-        rates[f"right with {skill}"] = share(blocked, seeds)
+                    continue
+                agree = int((random.random(others) < (right_of_others if right else 1 - right_of_others)).sum())
+                odds = odds_of_one ** (2 * agree - others)
+                beliefs.append(odds / (1 + odds))
+            found += sequential_evidence(beliefs, GUESSING, good=good, horizon=HORIZON) == "fail"
+        rates[name] = share(found, seeds)
     return rates
 
 
@@ -144,21 +163,34 @@ def labels(seeds: int) -> dict[str, dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=200)
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--only", nargs="*", help="names of the measurements; all by default")
+    options = parser.parse_args()
+    seeds: int = options.seeds
+    measurements: dict[str, Callable[[], object]] = {
+        "gold_exact": gold_only,
+        "gold_simulated": lambda: gold_simulated(10 * seeds),
+        "sixty_labels": lambda: {
+            f"{others} others right with {q}": sixty_labels(5 * seeds, others, q)
+            for others in (2, 4)
+            for q in (0.75, 0.8)
+        },
+        "strengths": lambda: strengths(seeds // 4),
+        "labels": lambda: labels(seeds // 10),
+        "clean_alarms": lambda: clean_alarms(seeds),
+        "injected": lambda: injected(seeds // 4),
+    }
+    unknown = set(options.only or ()) - measurements.keys()
+    if unknown:
+        parser.error(f"there is no measurement {', '.join(sorted(unknown))}; there are {', '.join(measurements)}")
     start = time.time()
-    told = {
+    told: dict[str, object] = {
         "versions": {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__},
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "seeds": seeds,
-        "gold_exact": gold_only(),
-        "gold_simulated": gold_simulated(10 * seeds),
-        "sixty_labels_10_percent_gold": {f"{others} others": sixty_labels(5 * seeds, 0.1, others) for others in (2, 4)},
-        "sixty_labels_30_percent_gold": {"2 others": sixty_labels(5 * seeds, 0.3, 2)},
-        "strengths": strengths(seeds // 4),
-        "labels": labels(seeds // 10),
-        "clean_alarms": clean_alarms(seeds),
-        "injected": injected(seeds // 4),
     }
+    for name, measure in measurements.items():
+        if not options.only or name in options.only:
+            told[name] = measure()
     print(json.dumps({**told, "seconds": round(time.time() - start)}, indent=2))
 
 

@@ -125,6 +125,15 @@ def test_guessing_is_seen_in_what_others_say():
     assert np.mean([p for (who, _), p in right.items() if who == "ann-7"]) < 0.35
 
 
+def test_guessing_is_seen_in_hidden_tests_where_nobody_else_judged():
+    pool = [p for p in pool_preferences(5, [Fault()] * 2, prompts=60, labels=1)]
+    tested = [p.model_copy(update={"meta": {"gold": True, "gold_right": k % 2 == 0}}) for k, p in enumerate(pool)]
+    alone, _ = conduct(judged(tested), None)
+    assert all(person.guessing == "fail" for person in alone.values() if person.judgements > 20)
+    right = [p.model_copy(update={"meta": {"gold": True, "gold_right": k % 9 > 0}}) for k, p in enumerate(pool)]
+    assert all(person.guessing == "pass" for person in conduct(judged(right), None)[0].values())
+
+
 def test_probe_pairs_measure_sycophancy():
     preferences = [
         p.model_copy(update={"choice": 0 if k % 5 else 1, "meta": {"probe": {"kind": "sycophancy", "index": 0}}})

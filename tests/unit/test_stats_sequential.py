@@ -97,3 +97,32 @@ def test_votes_of_others_find_a_spammer_without_gold():
 def test_settings_without_meaning_are_refused(settings):
     with pytest.raises(ValueError, match="must be"):
         GoldTest(**settings)
+
+
+def _beliefs(random: np.random.Generator, skill: float, n: int, others: int = 2, q: float = 0.8) -> list[float]:
+    right = random.random(n) < skill
+    agree = np.array([(random.random(others) < (q if r else 1 - q)).sum() for r in right])
+    odds = (q / (1 - q)) ** (2.0 * agree - others)
+    return list(odds / (1 + odds))
+
+
+def test_the_decision_at_the_horizon_finds_more_and_blocks_no_more_good_people():
+    found = {0.5: [0, 0], 0.75: [0, 0]}
+    for skill, counts in found.items():
+        for seed in range(300):
+            beliefs = _beliefs(np.random.default_rng([seed, int(100 * skill)]), skill, 60)
+            counts[0] += sequential_evidence(beliefs) == "fail"
+            counts[1] += sequential_evidence(beliefs, horizon=60) == "fail"
+            assert sequential_evidence(beliefs, horizon=60) != "continue"
+    assert found[0.5][1] > found[0.5][0] + 30
+    assert found[0.75][1] <= 300 * 0.02 + 6  # two deviations above what is allowed
+
+
+def test_good_annotators_may_be_better_on_some_items():
+    # A wrong answer where good people are hardly ever wrong says more.
+    assert evidence([0.0], good=[0.95]) == pytest.approx(math.log(0.5 / 0.05))
+    assert evidence([1.0, 0.0], good=[0.95, 0.6]) == pytest.approx(math.log(0.5 / 0.95) + math.log(0.5 / 0.4))
+    with pytest.raises(ValueError, match="2 answers but 1"):
+        evidence([1.0, 0.0], good=[0.9])
+    with pytest.raises(ValueError, match="above `bad`"):
+        evidence([1.0], good=[0.5])

@@ -25,11 +25,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from accord.rng import generator
 from accord.stats.arrays import Floats, vector
 
 Decision = Literal["pass", "fail", "continue"]
 """Good enough to work on, to be blocked, or not known yet."""
 
+_DRAWN = 10_000
+"""Good annotators drawn to find the decision at a horizon of uncertain answers."""
 _WATCHED = 20
 """Horizons over which the chance of blocking a good annotator is added up; afterwards it is below 1e-6 a horizon."""
 
@@ -94,7 +97,7 @@ def sequential_gold(right: int, total: int, test: GoldTest | None = None) -> Dec
     return "pass" if total >= test.horizon or ratio <= math.log(test.false_pass) else "continue"
 
 
-def evidence(right: ArrayLike, test: GoldTest | None = None) -> float:
+def evidence(right: ArrayLike, test: GoldTest | None = None, *, good: ArrayLike | None = None) -> float:
     """Return the log-likelihood ratio of a bad against a good annotator; above 0 speaks for bad.
 
     Where gold is rare, other people's votes on the same items say something too. An answer that agrees with what is
@@ -104,31 +107,42 @@ def evidence(right: ArrayLike, test: GoldTest | None = None) -> float:
         right: for each answer the probability that it is right: 1 or 0 on gold, else what the *other* annotators'
             votes say. With the annotator's own vote in it, a bad one looks better than they are.
         test: see `sequential_gold`.
+        good: for each answer how often a good annotator is right, where items differ; None = `test.good`.
 
     Returns:
         In nats; 0 without answers.
 
     Raises:
-        ValueError: if a probability is outside [0, 1].
+        ValueError: if a probability is outside [0, 1], or `good` has another length.
     """
-    path = _evidence_path(right, test or GoldTest())
+    path = _evidence_path(right, test or GoldTest(), good)
     return float(path[-1]) if path.size else 0.0
 
 
-def sequential_evidence(right: ArrayLike, test: GoldTest | None = None) -> Decision:
+def sequential_evidence(
+    right: ArrayLike, test: GoldTest | None = None, *, good: ArrayLike | None = None, horizon: int | None = None
+) -> Decision:
     """Decide from answers that are right with some probability, by Wald's two bounds on `evidence`.
 
     Args:
         right: as for `evidence`, in the order of the answers.
-        test: see `sequential_gold`; `horizon` plays no part, and all of `false_block` goes to the ratio.
+        test: see `sequential_gold`; its `horizon` counts gold answers and plays no part here.
+        good: as for `evidence`.
+        horizon: number of answers at which nobody stays undecided: half of `false_block` goes to the ratio and half to
+            one decision there, as on gold. None = no such decision, and all of it goes to the ratio.
 
     Returns:
         See `sequential_gold`. "fail" stays: it is as if the test had been made after every answer.
     """
     test = test or GoldTest()
-    path = _evidence_path(right, test)
-    if np.any(path >= -math.log(test.false_block)):
+    path = _evidence_path(right, test, good)
+    bound = -math.log(test.false_block if horizon is None else test.false_block / 2)
+    if np.any(path >= bound):
         return "fail"
+    if horizon is not None and path.size >= horizon:
+        known = vector(right)[:horizon]
+        skill = np.full(horizon, test.good) if good is None else vector(good)[:horizon]
+        return "fail" if path[horizon - 1] >= _evidence_cut(known, skill, test, bound) else "pass"
     return "pass" if path.size and path[-1] <= math.log(test.false_pass) else "continue"
 
 
@@ -151,14 +165,39 @@ def operating(skill: float, answers: int, test: GoldTest | None = None) -> Opera
     return Operating(total, passed, max(0.0, 1.0 - total - passed), mean)
 
 
-def _evidence_path(right: ArrayLike, test: GoldTest) -> Floats:
+def _evidence_path(right: ArrayLike, test: GoldTest, good: ArrayLike | None) -> Floats:
     """(answers) evidence after each."""
     p = vector(right)
-    if np.any((p < 0) | (p > 1)):
-        raise ValueError("the probability of a right answer must be between 0 and 1")
+    skill = np.full(p.shape, test.good) if good is None else vector(good)
+    if np.any((p < 0) | (p > 1)) or np.any((skill <= test.bad) | (skill >= 1)):
+        raise ValueError("the probability of a right answer must be between 0 and 1, that of a good one above `bad`")
+    if p.shape != skill.shape:
+        raise ValueError(f"{p.size} answers but {skill.size} probabilities of a good annotator")
+    return np.cumsum(_ratio(p, skill, test))
+
+
+def _ratio(p: Floats, skill: Floats, test: GoldTest) -> Floats:
+    """Log-likelihood ratio of bad against good of an answer that is right with probability p."""
     bad = test.bad * p + (1 - test.bad) * (1 - p)
-    good = test.good * p + (1 - test.good) * (1 - p)
-    return np.cumsum(np.log(bad / good))
+    good = skill * p + (1 - skill) * (1 - p)
+    return np.log(bad / good)
+
+
+def _evidence_cut(right: Floats, skill: Floats, test: GoldTest, bound: float) -> float:
+    """Evidence at the last of these answers from which a person is blocked; good ones reach it or `bound` too rarely.
+
+    How much an item can say (the larger of the probabilities that either answer is right) does not depend on the
+    annotator, so the evidence of good annotators on just these items can be drawn.
+    """
+    sure = np.maximum(right, 1 - right)
+    takes_it = generator(0, "evidence").random((_DRAWN, sure.size)) < skill * sure + (1 - skill) * (1 - sure)
+    paths = np.where(takes_it, _ratio(sure, skill, test), _ratio(1 - sure, skill, test)).cumsum(axis=1)
+    ends = np.where((paths >= bound).any(axis=1), np.inf, paths[:, -1])
+    # The share that was drawn is itself uncertain: two deviations below what is allowed.
+    allowed = test.false_block - 2 * math.sqrt(test.false_block * (1 - test.false_block) / _DRAWN)
+    ranked = np.sort(ends)[::-1]
+    cut = float(ranked[math.floor(allowed * _DRAWN)])
+    return math.nextafter(cut, math.inf)
 
 
 def _bound(test: GoldTest, total: int) -> int:

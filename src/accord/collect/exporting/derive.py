@@ -11,6 +11,7 @@ from accord.collect.content import HUMAN
 from accord.collect.exporting.options import ExportOptions
 from accord.collect.exporting.raw import RawAnnotation, current
 from accord.collect.records import Verdict
+from accord.collect.verdicts import Gold, is_right
 from accord.data import prompt_text
 from accord.types import Candidate, Demonstration, Message, Preference, Unpaired
 
@@ -98,6 +99,7 @@ def _meta(a: RawAnnotation, v: Verdict) -> dict[str, Any]:
         "confidence": v.confidence,
         "groups": list(a.groups) if len(a.groups) > 1 else None,
         "gold": True if a.is_gold else None,
+        "gold_right": is_right(v, Gold.model_validate(a.gold), len(a.candidates)) if a.gold is not None else None,
         "repeat_of": a.repeat_of,
         "tags": list(a.tags) or None,
     }

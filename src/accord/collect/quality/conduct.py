@@ -24,8 +24,12 @@ WORDS_A_SECOND = 10.0
 ALLOWED_HASTE = 0.1
 """Share of judgements that may be faster: replies that are the same at a glance."""
 MIN_JUDGEMENTS = 20
-ORDINARY = GoldTest(bad=0.5, good=0.65)
-"""On ordinary pairs good annotators are right less often than on gold: 63 to 77 % agreement is usual."""
+GOOD_ON_GOLD, GOOD_ON_ORDINARY = 0.85, 0.75
+"""How often good annotators are right. Hidden tests are clear cases. On ordinary pairs two people agree in 63 to 77 %
+of cases, which those do who are right with 0.75 to 0.87 each: q^2 + (1 - q)^2."""
+GUESSING = GoldTest(bad=0.5, good=GOOD_ON_ORDINARY)
+HORIZON = 60
+"""Judgements, hidden tests among them, after which nobody is undecided."""
 _NORMAL = NormalDist()
 
 
@@ -49,7 +53,8 @@ class Conduct:
     same_side: int
     """Of the changed verdicts on swapped repeats, those for the same side twice: left and left, or right and right."""
     guessing: Decision
-    """What the votes of others say: "fail" = as if guessing. Wrong for at most 2 % of those right 65 % of the time."""
+    """What hidden tests and the votes of others say together: "fail" = as if guessing. Wrong for at most 2 % of those
+    who are right with `GOOD_ON_GOLD` and `GOOD_ON_ORDINARY`."""
 
 
 def conduct(data: Judged, believed: Consensus | None) -> tuple[dict[str, Conduct], list[Finding]]:
@@ -70,7 +75,7 @@ def conduct(data: Judged, believed: Consensus | None) -> tuple[dict[str, Conduct
         timed = [j for j in once if j.seconds is not None]
         hasty = [_too_fast(j) for j in timed]
         same, changed, sides = _repeats(given)
-        beliefs = [right[who, j.pair] for j in once if (who, j.pair) in right]
+        tested = [(b, _good(j)) for j in once if (b := _belief(j, right)) is not None]
         people[who] = Conduct(
             judgements=len(once),
             seconds=median(j.seconds or 0.0 for j in timed) if timed else None,
@@ -80,7 +85,9 @@ def conduct(data: Judged, believed: Consensus | None) -> tuple[dict[str, Conduct
             repeats=same + changed,
             consistent=same / (same + changed) if same + changed else None,
             same_side=sum(sides.values()),
-            guessing=sequential_evidence(beliefs, ORDINARY),
+            guessing=sequential_evidence(
+                [b for b, _ in tested], GUESSING, good=[good for _, good in tested], horizon=HORIZON
+            ),
         )
         findings += _findings(who, once, hasty, sides)
     return people, [*findings, *_late(data, right), *_probes(data)]
@@ -111,6 +118,16 @@ def others_say(data: Judged, believed: Consensus) -> dict[tuple[str, int], float
         total = sum(sides)
         found[who, pair] = float(rest[column[verdict]] / total) if total > 0 else 0.5
     return found
+
+
+def _belief(j: Judgement, right: Mapping[tuple[str, int], float]) -> float | None:
+    """Probability that the judgement is right; None where nobody knows. Hidden tests know."""
+    told = j.preference.meta.get("gold_right")
+    return float(told) if isinstance(told, bool) else right.get((j.annotator, j.pair))
+
+
+def _good(j: Judgement) -> float:
+    return GOOD_ON_GOLD if isinstance(j.preference.meta.get("gold_right"), bool) else GOOD_ON_ORDINARY
 
 
 def _too_fast(j: Judgement) -> bool:
