@@ -8,6 +8,7 @@ AccordError                 exit 1   (base; never raised itself)
 |-- EngineError             exit 6   generation failed or cannot do what was asked
 |-- RewardError             exit 7   scores are missing or not finite beyond what the config allows
 |-- TrainingError           exit 8   training cannot go on (non-finite loss, no trainable parameter, ...)
+|-- SandboxError            exit 9   strange code cannot be run here, or not safely
 `-- Waiting                 exit 75  people must act first; run the same command again afterwards
 
 A message says what happened, where, and what to do; the command line prints it without a traceback.
@@ -80,6 +81,12 @@ class TrainingError(AccordError):
     """Training cannot go on."""
 
     exit_code = 8
+
+
+class SandboxError(AccordError):
+    """Strange code cannot be run on this machine, or not safely."""
+
+    exit_code = 9
 
 
 class Waiting(AccordError):  # noqa: N818  (nothing went wrong)
