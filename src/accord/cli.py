@@ -16,6 +16,7 @@ from accord import __version__
 from accord.collect import agree_command
 from accord.collect import command as collecting
 from accord.errors import AccordError, ConfigError
+from accord.evals import sandbox_command
 
 if TYPE_CHECKING:
     from accord.config import RunConfig
@@ -184,6 +185,7 @@ collecting.app.command(collecting.STAGE, hidden=True)(
 app.add_typer(collecting.app, name="collect")
 app.command()(agree_command.agree)
 app.command()(agree_command.power)
+app.command()(sandbox_command.sandbox)
 
 
 @app.command("options")
