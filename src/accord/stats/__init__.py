@@ -17,6 +17,7 @@ from accord.stats.intervals import Interval, bootstrap_mean, paired_bootstrap_di
 from accord.stats.length_control import LengthControlled, length_controlled_win_rate
 from accord.stats.overoptimisation import Curve, Form, Peak, fit_curve
 from accord.stats.ranking import Game, bradley_terry, bradley_terry_intervals, elo, elo_scale, plackett_luce
+from accord.stats.ratios import bootstrap_ratio, weighted_share
 
 __all__ = [
     "Bin",
@@ -35,6 +36,7 @@ __all__ = [
     "best_of_n_kl_exact",
     "best_of_n_win_rate",
     "bootstrap_mean",
+    "bootstrap_ratio",
     "bradley_terry",
     "bradley_terry_intervals",
     "brier",
@@ -56,6 +58,7 @@ __all__ = [
     "raw_agreement",
     "reliability",
     "temperature_mle",
+    "weighted_share",
     "wilson",
     "win_rate",
 ]
