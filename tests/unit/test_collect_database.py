@@ -8,15 +8,17 @@ import threading
 from pathlib import Path
 
 import pytest
-from collect_world import label, pair, person, project
+from collect_world import answer, claim, label, pair, person, project
 from sqlalchemy import create_engine, event, func, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from accord.collect import database, migrate
 from accord.collect.columns import UtcTime, utcnow
 from accord.collect.database import Store, open_store, parse_url
+from accord.collect.failures import Busy
 from accord.collect.ids import new_id
 from accord.collect.schema import ProjectRow, UserRow
+from accord.collect.submissions import submit
 from accord.errors import AccordError, ConfigError, DataError
 
 
@@ -234,8 +236,76 @@ def test_a_database_that_stays_busy_is_an_error_with_a_remedy(store: Store, monk
     def busy(session) -> None:
         raise OperationalError("x", {}, sqlite3.OperationalError("database is locked"))
 
-    with pytest.raises(DataError, match="too busy"):
+    with pytest.raises(Busy, match="too busy"):
         store.transact(busy)
+
+
+def test_a_lock_that_lasts_is_reported_after_one_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_MS", 20)
+    monkeypatch.setattr(database, "PATIENCE_S", 0.01)
+    with open_store(tmp_path / "labels.db") as store:
+        other = sqlite3.connect(tmp_path / "labels.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        asked: list[str] = []
+        event.listen(store.writer, "before_cursor_execute", lambda c, cursor, statement, *rest: asked.append(statement))
+        with pytest.raises(Busy, match="locked"):
+            store.transact(lambda session: session.execute(text("SELECT 1")))
+        assert asked == ["BEGIN IMMEDIATE"], "the wait was the busy timeout; five of them are too many"
+        other.close()
+
+
+def _end_connections(url: str) -> None:
+    """What a restart of the server or a firewall does."""
+    engine = create_engine(parse_url(url), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        mine = "datname = current_database() AND pid <> pg_backend_pid()"
+        connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}"))
+    engine.dispose()
+
+
+@pytest.mark.postgres
+def test_connections_that_ended_while_they_lay_idle_are_replaced(
+    store: Store, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if store.dialect == "sqlite":
+        pytest.skip("SQLite has no connections that end")
+    project(store)
+    _end_connections(store_url)
+    with pytest.raises(DBAPIError), store.read() as session:
+        session.execute(text("SELECT 1"))
+    project(store)
+    _end_connections(store_url)
+    monkeypatch.setattr(database, "IDLE_S", 0.0)
+    with store.read() as session:
+        assert session.scalar(text("SELECT 1")) == 1
+    with store.write() as session:
+        assert session.scalar(text("SELECT 1")) == 1
+
+
+@pytest.mark.postgres
+def test_what_a_lost_connection_did_not_commit_is_done_again(store: Store, store_url: str) -> None:
+    if store.dialect == "sqlite":
+        pytest.skip("SQLite has no connections that end")
+    project(store)
+    tries: list[int] = []
+
+    def work(session) -> int:
+        tries.append(1)
+        session.execute(insert(UserRow).values(id="u", handle="u", role="admin", created_at=utcnow()))
+        if len(tries) == 1:
+            _end_connections(store_url)
+        return session.scalar(select(func.count()).select_from(UserRow))
+
+    assert store.transact(work) == 1 and len(tries) == 2
+
+    def lost_in_commit(session) -> None:
+        tries.append(1)
+        session.execute(text("UPDATE \"user\" SET role = 'annotator'"))
+        _end_connections(store_url)
+
+    with pytest.raises(DBAPIError):
+        store.transact(lost_in_commit)
+    assert len(tries) == 3, "nobody knows whether it was stored: not again without being asked"
 
 
 def test_times_are_aware_and_utc_on_both(store: Store) -> None:
@@ -275,6 +345,26 @@ def test_ids_sort_by_time_and_are_unique() -> None:
     made = [new_id() for _ in range(20_000)]
     assert made == sorted(made) and len(set(made)) == len(made)
     assert {i[14] for i in made} == {"7"} and {i[19] for i in made} <= set("89ab")
+
+
+def test_a_claim_and_a_submit_ask_the_database_seldom(store: Store) -> None:
+    """Every statement is a way to the server and back, and most of what a label costs the site."""
+    project(store, [pair(i, overlap=2) for i in range(4)])
+    ann, bob = person(store, "ann"), person(store, "bob")
+    asked: list[str] = []
+    for engine in (store.writer, store.reader):
+        event.listen(engine, "before_cursor_execute", lambda c, cursor, statement, *rest: asked.append(statement))
+    counts = []
+    for who in (ann, bob):
+        asked.clear()
+        view = claim(store, who)
+        counts.append(len([one for one in asked if not one.startswith("BEGIN")]))
+        asked.clear()
+        submit(store, who, answer(view))
+        counts.append(len([one for one in asked if not one.startswith("BEGIN")]))
+    apart = 2 if store.dialect == "sqlite" else 0
+    # The second label is the last of its task, which reads the verdicts.
+    assert counts == [8 + apart, 5 + apart, 8 + apart, 6 + apart]
 
 
 def test_claims_and_submits_scan_no_table(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
@@ -55,14 +56,18 @@ def start_session(
 
 def session_user(store: Store, token: str) -> User | None:
     """Return whose session it is; None when it ended, expired, or the account is disabled."""
-    with store.read() as session:
-        row = session.execute(_SIGNED_IN, {"token": hash_token(token), "now": utcnow()}).first()
-        return None if row is None else view(row[0], row[1])
+    with store.look() as connection:
+        row: Any = connection.execute(_SIGNED_IN, {"token": hash_token(token), "now": utcnow()}).first()
+        return None if row is None else view(row, row)
 
 
-# Built once: this runs in every request, and building it costs more than running it.
+# Built once, and columns instead of rows: this runs in every request.
 _SIGNED_IN = (
-    select(UserRow, ProfileRow)
+    select(
+        *(UserRow.id, UserRow.handle, UserRow.role, UserRow.created_at, UserRow.disabled_at),
+        *(ProfileRow.pseudonym, ProfileRow.groups, ProfileRow.qualified_at),
+        *(ProfileRow.blocked_at, ProfileRow.block_reason),
+    )
     .join(SessionRow, SessionRow.user_id == UserRow.id)
     .join(ProfileRow, ProfileRow.user_id == UserRow.id)
     .where(SessionRow.token_sha256 == bindparam("token"))

@@ -18,6 +18,7 @@ from sqlalchemy import and_, bindparam, exists, func, insert, or_, select, updat
 from sqlalchemy.orm import Session, aliased
 
 from accord.collect import scheduling
+from accord.collect.at_once import AtOnce, new
 from accord.collect.columns import utcnow
 from accord.collect.database import Store
 from accord.collect.failures import Conflict, NotAllowed, NotFound, TooMany
@@ -91,8 +92,8 @@ def claim(store: Store, project: str, who: User | str, *, prefetch: bool = False
         found = store.transact(lambda session: _claim(session, project, user, prefetch, wait=True))
     if found is None:
         return None
-    with store.read() as session:
-        return task_view(store, session, found)
+    with store.look() as connection:
+        return task_view(store, connection, found)
 
 
 _BUSY = "busy"
@@ -101,16 +102,16 @@ _BUSY = "busy"
 def _claim(session: Session, project: str, user: str, prefetch: bool, *, wait: bool = False) -> str | None:
     now = utcnow()
     person = _person(session, project, user, now)
-    held = session.execute(_HELD, {"user": user, "project": person.project, "now": now}).all()
-    if held and not prefetch:
-        _extend(session, held[0].id, person.settings, now)
-        return held[0].id
-    if len(held) >= person.settings.max_open:
-        return held[-1].id
-    _check_cap(session, person, len(held))
+    mine = session.connection().execute(_MINE, {"user": user, "project": person.project, "now": now}).one()
+    if mine.held and not prefetch:
+        _extend(session, mine.first, person.settings, now)
+        return mine.first
+    if mine.held >= person.settings.max_open:
+        return mine.last
+    _check_cap(session, person, mine.held)
     if person.expired and not wait:
         reclaim(session, now)
-    task = _next_task(session, person, wait=wait)
+    task = _next_task(session, person, mine.gold, wait=wait)
     if task is None:
         return None if wait or not _somebody_waits(session, person) else _BUSY
     return _serve(session, person, task, now)
@@ -147,20 +148,31 @@ _PERSON = (
     .where(ProfileRow.user_id == bindparam("user"))
     .with_for_update(of=ProfileRow)
 )
-_HELD = (
-    select(AssignmentRow.id)
-    .where(
-        AssignmentRow.annotator_id == bindparam("user"),
-        AssignmentRow.project_id == bindparam("project"),
-        AssignmentRow.state == "open",
-        AssignmentRow.lease_expires_at > bindparam("now"),
+
+
+def _mine() -> Any:
+    """Number, first and last of the tasks a person holds, and the hidden tests they have answered.
+
+    Not part of `_PERSON`: only what begins after that lock was given sees what the claim before has done.
+    """
+    mine = and_(AssignmentRow.annotator_id == bindparam("user"), AssignmentRow.project_id == bindparam("project"))
+    held = and_(mine, AssignmentRow.state == "open", AssignmentRow.lease_expires_at > bindparam("now"))
+    one = select(AssignmentRow.id).where(held).limit(1)
+    first = one.order_by(AssignmentRow.served_at, AssignmentRow.id)
+    last = one.order_by(AssignmentRow.served_at.desc(), AssignmentRow.id.desc())
+    return select(
+        select(func.count()).where(held).scalar_subquery().label("held"),
+        first.scalar_subquery().label("first"),
+        last.scalar_subquery().label("last"),
+        select(func.count()).where(mine, AssignmentRow.gold_right.is_not(None)).scalar_subquery().label("gold"),
     )
-    .order_by(AssignmentRow.served_at, AssignmentRow.id)
-)
+
+
+_MINE = _mine()
 
 
 def _person(session: Session, project: str, user: str, now: datetime) -> _Person:
-    row = session.execute(_PERSON, {"user": user, "project": project, "now": now}).first()
+    row = session.connection().execute(_PERSON, {"user": user, "project": project, "now": now}).first()
     if row is None:
         raise NotFound(f"there is no project {project[:60]!r}, or no such user", fix="check both names")
     if row.disabled_at is not None:
@@ -220,13 +232,12 @@ _CLAIM = (
 )
 
 
-def _next_task(session: Session, person: _Person, *, wait: bool) -> _Found | None:
+def _next_task(session: Session, person: _Person, gold_answered: int, *, wait: bool) -> _Found | None:
     stream = scheduling.draw(person.seed, person.user, person.served)
-    value = float(stream.random())
-    most = max(person.settings.gold_rate, person.settings.gold_rate_new) + person.settings.repeat_rate
-    lane = "queue" if value >= most else scheduling.lane(value, _gold_answered(session, person), person.settings)
+    lane = scheduling.lane(float(stream.random()), gold_answered, person.settings)
+    connection, who = session.connection(), {"user": person.user, "project": person.project}
     if lane == "gold":
-        found = session.execute(_GOLD, {"user": person.user, "project": person.project}).all()
+        found = connection.execute(_GOLD, who).all()
         if found:
             row = found[int(stream.integers(len(found)))]
             return _Found(row.id, len(row.candidates), row.mine)
@@ -234,17 +245,8 @@ def _next_task(session: Session, person: _Person, *, wait: bool) -> _Found | Non
         repeat = repeat_task(session, person.project, person.user, person.served, person.settings.repeat_after, stream)
         if repeat is not None:
             return _Found(repeat.task, len(repeat.order), repeat.mine, order=repeat.order)
-    row = session.execute(_QUEUE_WAIT if wait else _QUEUE, {"user": person.user, "project": person.project}).first()
+    row = connection.execute(_QUEUE_WAIT if wait else _QUEUE, who).first()
     return None if row is None else _Found(row.id, len(row.candidates), row.mine, counted=True)
-
-
-def _gold_answered(session: Session, person: _Person) -> int:
-    query = select(func.count()).where(
-        AssignmentRow.annotator_id == person.user,
-        AssignmentRow.project_id == person.project,
-        AssignmentRow.gold_right.is_not(None),
-    )
-    return int(session.scalar(query) or 0)
 
 
 def _unseen(lane: str) -> Any:
@@ -281,40 +283,44 @@ def _serve(session: Session, person: _Person, found: _Found, now: datetime) -> s
     stream = scheduling.draw(person.seed, person.user, person.served)
     seed = int(stream.integers(2**62))
     order = found.order or [int(i) for i in scheduling.draw(seed, person.user, 0).permutation(found.candidates)]
+    assignment = found.mine or new_id()
     values: dict[str, Any] = {
-        "state": "open",
-        "lease_expires_at": now + timedelta(seconds=person.settings.lease_seconds),
-        "served_at": now,
-        "guideline_id": person.guideline,
+        "task": found.task,
+        "user": person.user,
+        "assignment": assignment,
+        "new_state": "open",
+        "new_lease_expires_at": now + timedelta(seconds=person.settings.lease_seconds),
+        "new_served_at": now,
+        "new_guideline_id": person.guideline,
+        "new_id": assignment,
+        "new_project_id": person.project,
+        "new_task_id": found.task,
+        "new_annotator_id": person.user,
+        "new_shown_order": order,
+        "new_seed": seed,
+        "new_number": person.served,
     }
-    if found.counted:
-        session.execute(_CLAIM, {"task": found.task})
-    session.execute(_SERVED, {"user": person.user})
-    if found.mine is not None:
-        # The same order as before: who saw a task twice must not see it in two orders.
-        session.execute(update(AssignmentRow).where(AssignmentRow.id == found.mine).values(**values))
-        return found.mine
-    assignment = new_id()
-    row = {
-        **values,
-        "id": assignment,
-        "project_id": person.project,
-        "task_id": found.task,
-        "annotator_id": person.user,
-        "shown_order": order,
-        "seed": seed,
-        "number": person.served,
-    }
-    session.execute(_INSERT, row)
+    _SERVE[found.mine is not None, found.counted].run(session.connection(), values)
     return assignment
 
 
-_INSERT = insert(AssignmentRow.metadata.tables["assignment"])
+_ASSIGNMENT = AssignmentRow.metadata.tables["assignment"]
+_AGAIN = ("state", "lease_expires_at", "served_at", "guideline_id")
+"""What changes when somebody gets a task again. Not its order: who saw a task twice must not see it in two orders."""
+_NEW = insert(_ASSIGNMENT).values(
+    new("id", "project_id", "task_id", "annotator_id", "shown_order", "seed", "number", *_AGAIN)
+)
+_OLD = update(_ASSIGNMENT).where(_ASSIGNMENT.c.id == bindparam("assignment")).values(new(*_AGAIN))
 _SERVED = (
     update(ProfileRow.metadata.tables["annotator_profile"])
     .where(ProfileRow.user_id == bindparam("user"))
     .values(served=ProfileRow.metadata.tables["annotator_profile"].c.served + 1)
 )
+_SERVE = {
+    (again, counted): AtOnce(_OLD if again else _NEW, _SERVED, *([_CLAIM] if counted else []))
+    for again in (False, True)
+    for counted in (False, True)
+}
 
 
 def _extend(session: Session, assignment: str, settings: ProjectSettings, now: datetime) -> datetime:

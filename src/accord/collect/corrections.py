@@ -18,7 +18,7 @@ from accord.collect.ids import new_id
 from accord.collect.projects import require_project
 from accord.collect.records import Kind, ProjectSettings, Skip, TaskView, User, Verdict
 from accord.collect.schema import AnnotationRow, AssignmentRow, ProjectRow, TaskRow
-from accord.collect.settling import lock_own, settle
+from accord.collect.settling import SETTLE, Change, lock_own, settled
 from accord.collect.views import task_view, user_id
 from accord.types import Record
 
@@ -62,7 +62,9 @@ def skip(store: Store, who: User | str, request: Skip) -> None:
             .values(state="skipped", skip_reason=request.reason, skip_comment=request.comment, skip_key=request.key)
         )
         held = row.state == "open" and row.lane == "queue"
-        settle(session, row, settings, claimed=-int(held), done=-int(counted), skipped=1)
+        if row.lane != "gold":
+            change = Change(claimed=-int(held), done=-int(counted), skipped=1)
+            session.connection().execute(SETTLE, settled(session, row, settings, change))
         after = {"reason": request.reason, "task": row.task}
         events.record(session, user, "skip", ("assignment", row.id), project=row.project_id, after=after)
 
@@ -126,7 +128,7 @@ def undo(store: Store, who: User | str, project: str | None = None) -> TaskView:
     assignment = store.transact(work)
     with store.read() as session:
         old = annotation_of(session, assignment)
-        return task_view(store, session, assignment, previous=None if old is None else verdict_of(old))
+        return task_view(store, session.connection(), assignment, previous=None if old is None else verdict_of(old))
 
 
 def history(store: Store, who: User | str, *, limit: int = 50) -> list[Answered]:

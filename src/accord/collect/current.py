@@ -20,25 +20,29 @@ def holds() -> ColumnElement[bool]:
 
 
 _COUNTED = (
-    select(AnnotationRow.verdict)
+    select(AnnotationRow.id, AnnotationRow.verdict)
     .where(AnnotationRow.task_id == bindparam("task"), AnnotationRow.extra.is_(False), holds())
     .order_by(AnnotationRow.id)
 )
 _ALL = (
-    select(AnnotationRow.verdict).where(AnnotationRow.task_id == bindparam("task"), holds()).order_by(AnnotationRow.id)
+    select(AnnotationRow.id, AnnotationRow.verdict)
+    .where(AnnotationRow.task_id == bindparam("task"), holds())
+    .order_by(AnnotationRow.id)
 )
 _OF_ASSIGNMENT = select(AnnotationRow).where(AnnotationRow.assignment_id == bindparam("assignment"), holds())
 
 
-def counted_verdicts(session: Session, task: str, *, extra: bool = False) -> list[Verdict]:
+def counted_verdicts(session: Session, task: str, *, extra: bool = False, without: str | None = None) -> list[Verdict]:
     """Return the verdicts on a task, candidate indexes, oldest first.
 
     Args:
         session: reads.
         task: id.
         extra: those that came too late to count, too.
+        without: id of an annotation to leave out.
     """
-    return [Verdict.model_validate(v) for v in session.scalars(_ALL if extra else _COUNTED, {"task": task})]
+    found = session.connection().execute(_ALL if extra else _COUNTED, {"task": task})
+    return [Verdict.model_validate(row.verdict) for row in found if row.id != without]
 
 
 def annotation_of(session: Session, assignment: str) -> AnnotationRow | None:

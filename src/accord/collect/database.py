@@ -9,36 +9,42 @@ cannot write.
 A commit in WAL mode with synchronous = NORMAL survives the end of the process at any moment; a power cut may take the
 last ones. Where that matters use PostgreSQL.
 
-On PostgreSQL writes run at READ COMMITTED and lock rows with SELECT ... FOR UPDATE; a serialization failure or a
-deadlock is tried again by `Store.transact`.
+On PostgreSQL writes run at READ COMMITTED and lock rows with SELECT ... FOR UPDATE; a serialization failure, a deadlock
+or a connection lost before the commit is tried again by `Store.transact`. A connection is asked whether it still works
+only after it lay idle: asking before every use would be a fifth of all round trips.
 """
 
 # pyright: strict, reportMissingTypeStubs=false
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import DataError as DatabaseValueError
 from sqlalchemy.orm import Session
 
-from accord.collect.failures import Invalid
+from accord.collect.failures import Busy, Invalid
 from accord.errors import ConfigError, DataError
 from accord.storage import io_errors
 
 T = TypeVar("T")
 BUSY_MS = 5000
 ATTEMPTS = 5
-LARGE = 20_000
-"""Counts up to this are made anew every time (a few milliseconds at most)."""
+PATIENCE_S = 4.5
+"""After so long nothing is tried again: whoever waits wants to hear of it."""
+IDLE_S = 2.0
+"""A connection that lay idle for longer is asked whether the server still knows it."""
+LARGE = 500
+"""Counts up to this are made anew every time (a fraction of a millisecond)."""
 _TRANSIENT = {"40001", "40P01"}
 """SQLSTATE: serialization failure, deadlock."""
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "fuse.sshfs", "glusterfs", "lustre", "ceph"}
@@ -54,7 +60,10 @@ class Store:
         self.reader = reader
         self.warnings: list[str] = []
         """What whoever started this should know, such as a network file system."""
+        self.project_ids: dict[str, str] = {}
+        """Ids of the projects asked for by name."""
         self._turn = threading.Lock() if self.dialect == "sqlite" else None
+        self._snapshots = reader if self._turn else writer.execution_options(isolation_level="REPEATABLE READ")
         self._remembered: dict[tuple[str, ...], tuple[float, int]] = {}
 
     @property
@@ -77,17 +86,23 @@ class Store:
             work: does all its reading and writing through the session it gets; it may run several times.
 
         Raises:
-            DataError: when it still fails after five tries.
+            Busy: when it still fails after five tries or five seconds.
         """
+        begun = time.monotonic()
         for attempt in range(ATTEMPTS):
+            worked = False
             try:
                 with self.write() as session:
-                    return work(session)
+                    done = work(session)
+                    worked = True
+                return done
             except DBAPIError as error:
-                if not _is_transient(error):
+                # A server forgets what a lost connection did not commit; once COMMIT was sent, nobody knows.
+                lost = error.connection_invalidated and not worked
+                if not lost and not _is_transient(error):
                     raise
-                if attempt == ATTEMPTS - 1:
-                    raise DataError(
+                if attempt == ATTEMPTS - 1 or time.monotonic() - begun > PATIENCE_S:
+                    raise Busy(
                         f"the database is too busy: {error.orig}",
                         where=self.describe(),
                         fix="nothing was stored; send it again",
@@ -102,12 +117,14 @@ class Store:
         Args:
             snapshot: every query of the block sees the same moment, for exports.
         """
-        engine = self.reader
-        if self.dialect == "postgresql":
-            level = "REPEATABLE READ" if snapshot else "AUTOCOMMIT"
-            engine = engine.execution_options(isolation_level=level)
-        with _refusing(), Session(engine, autoflush=False) as session:
+        with _refusing(), Session(self._snapshots if snapshot else self.reader, autoflush=False) as session:
             yield session
+
+    @contextmanager
+    def look(self) -> Generator[Connection, None, None]:
+        """Give a bare connection that only reads: a third of the price of a session, for what every request asks."""
+        with _refusing(), self.reader.connect() as connection:
+            yield connection
 
     def remembered(self, key: tuple[str, ...], count: Callable[[], int], *, seconds: float = 2.0) -> int:
         """Return a count; a large one, which takes a while, may be `seconds` old."""
@@ -126,9 +143,12 @@ class Store:
         """Let go of every connection; SQLite looks after its statistics first."""
         if self.dialect == "sqlite":
             try:
-                with self.writer.connect() as connection:
-                    connection.exec_driver_sql("PRAGMA optimize")
-            except DatabaseError:
+                with closing(self.writer.raw_connection()) as connection:
+                    cursor = connection.cursor()
+                    cursor.execute("PRAGMA busy_timeout = 0")
+                    cursor.execute("PRAGMA optimize")
+                    cursor.close()
+            except (sqlite3.Error, DatabaseError):
                 pass  # somebody else is writing, or it is no database at all; statistics can wait
         self.writer.dispose()
         self.reader.dispose()
@@ -260,15 +280,37 @@ def _begin(statement: str) -> Callable[[Any], None]:
 
 
 def _postgres(url: URL, pool_size: int) -> Store:
-    engine = create_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=pool_size,
-        pool_timeout=60,
-        pool_pre_ping=True,
-        connect_args={"application_name": "accord", "options": "-c timezone=utc -c lock_timeout=30s"},
-    )
-    return Store(url, engine, engine)
+    options: dict[str, Any] = {
+        "pool_size": pool_size,
+        "max_overflow": pool_size,
+        "pool_timeout": 60,
+        "connect_args": {"application_name": "accord", "options": "-c timezone=utc -c lock_timeout=30s"},
+    }
+    writer = create_engine(url, **options)
+    # Each query of a read is a transaction of its own, without BEGIN and COMMIT.
+    reader = create_engine(url, isolation_level="AUTOCOMMIT", **options)
+    for engine in (writer, reader):
+        _ask_after_idling(engine)
+    return Store(url, writer, reader)
+
+
+def _ask_after_idling(engine: Engine) -> None:
+    def checkin(connection: Any, record: Any) -> None:
+        del connection
+        record.info["idle_since"] = time.monotonic()
+
+    def checkout(connection: Any, record: Any, fairy: Any) -> None:
+        del fairy
+        since = record.info.get("idle_since")  # a new connection has none
+        if since is None or time.monotonic() - since <= IDLE_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error  # the pool throws them all away and opens another
+
+    event.listen(engine, "checkin", checkin)
+    event.listen(engine, "checkout", checkout)
 
 
 @contextmanager

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.orm import Session
 
 from accord.collect.columns import as_text, utcnow
@@ -90,11 +90,10 @@ def record(
         before: what changed, as it was; JSON.
         after: what changed, as it is; JSON.
     """
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(_LOCK)
-    last = session.execute(_HEAD).first()
+    connection = session.connection()
+    number, head = _locked_head(connection)
     row: dict[str, Any] = {
-        "seq": (last.seq if last else 0) + 1,
+        "seq": number + 1,
         "at": utcnow(),
         "actor": actor,
         "verb": verb,
@@ -103,13 +102,29 @@ def record(
         "project_id": project,
         "before": before,
         "after": after,
-        "prev_hash": last.hash if last else FIRST,
+        "prev_hash": head,
     }
-    session.execute(_INSERT, {**row, "hash": _hash(row)})
+    connection.execute(_INSERT, {**row, "hash": _hash(row)})
 
 
-_LOCK = text(f"SELECT pg_advisory_xact_lock({CHAIN_LOCK})")
+def _locked_head(connection: Connection) -> tuple[int, str]:
+    """Number and hash of the last event, which stays the last until this transaction ends."""
+    if connection.dialect.name == "postgresql":
+        # Two statements in one round trip: the second one begins, and looks, when the first one has the lock.
+        result = connection.exec_driver_sql(_LOCK_AND_HEAD, execution_options={"no_parameters": True})
+        cursor: Any = result.cursor
+        cursor.nextset()
+        last = cursor.fetchone()
+        result.close()
+    else:
+        last = connection.execute(_HEAD).first()
+    return (last[0], last[1]) if last else (0, FIRST)
+
+
 _HEAD = select(EventRow.seq, EventRow.hash).order_by(EventRow.seq.desc()).limit(1)
+_LOCK_AND_HEAD = (
+    f"SELECT pg_advisory_xact_lock({CHAIN_LOCK}); SELECT seq, hash FROM event ORDER BY event.seq DESC LIMIT 1"
+)
 _INSERT = insert(EventRow.metadata.tables["event"])
 
 
@@ -189,7 +204,12 @@ def verify_events(store: Store, *, most: int = 20) -> Verified:
 
 def fingerprint(row: AnnotationRow | AdjudicationRow) -> str:
     """Return the hash of what a label says, which its event holds; facts about the client are no part of that."""
-    fields = {c.name: getattr(row, c.name) for c in row.__table__.columns if c.name != "client"}
+    return fingerprint_of({c.name: getattr(row, c.name) for c in row.__table__.columns})
+
+
+def fingerprint_of(columns: Mapping[str, Any]) -> str:
+    """Return the same of the columns of a label, all of them."""
+    fields = {name: value for name, value in columns.items() if name != "client"}
     return digest({name: as_text(v) if isinstance(v, datetime) else v for name, v in fields.items()})
 
 

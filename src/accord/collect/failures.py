@@ -5,7 +5,8 @@ StoreError                 DataError
 |-- NotAllowed             it exists, and is not this person's to see or change
 |-- Conflict               it contradicts what is stored already (same key with another body, handle taken, ...)
 |-- Invalid                the values make no sense for this task (a position it does not have, a missing rationale)
-`-- TooMany                a cap is reached: open leases, labels a day
+|-- TooMany                a cap is reached: open leases, labels a day
+`-- Busy                   the database is locked or does not answer; nothing was stored
 """
 
 from __future__ import annotations
@@ -47,3 +48,9 @@ class TooMany(StoreError):  # noqa: N818  (the kind is the name)
     """A cap is reached."""
 
     code = "too_many"
+
+
+class Busy(StoreError):  # noqa: N818  (the kind is the name)
+    """The database is locked or does not answer; nothing was stored."""
+
+    code = "unavailable"

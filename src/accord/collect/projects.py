@@ -7,7 +7,7 @@ import hashlib
 import secrets
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from accord.collect import events
@@ -186,6 +186,22 @@ def require_project(session: Session, project: str, *, lock: bool = False) -> Pr
     if row is None:
         raise NotFound(f"there is no project {project[:60]!r}", fix="make it: accord collect init --project NAME")
     return row
+
+
+def project_id(store: Store, connection: Connection, project: str) -> str:
+    """Return the id of a project by name or id, asked for once: projects are neither renamed nor removed.
+
+    Raises:
+        NotFound: no such project.
+    """
+    found = store.project_ids.get(project) or connection.scalar(_ID, {"project": project})
+    if found is None:
+        raise NotFound(f"there is no project {project[:60]!r}", fix="make it: accord collect init --project NAME")
+    store.project_ids[project] = found
+    return found
+
+
+_ID = select(ProjectRow.id).where((ProjectRow.name == bindparam("project")) | (ProjectRow.id == bindparam("project")))
 
 
 def _find(session: Session, project: str, *, lock: bool = False) -> ProjectRow | None:

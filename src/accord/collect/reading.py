@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from accord.collect.columns import utcnow
 from accord.collect.current import holds
 from accord.collect.database import Store
-from accord.collect.projects import require_project
+from accord.collect.projects import project_id, require_project
 from accord.collect.records import Kind, Progress, ProjectSettings, Purpose, Slice, User
 from accord.collect.schema import (
     AnnotationRow,
@@ -140,8 +140,8 @@ def own_progress(store: Store, project: str, who: User | str) -> Progress:
     Raises:
         NotFound: no such project.
     """
-    with store.read() as session:
-        return progress_of(store, session, require_project(session, project).id, user_id(who))[0]
+    with store.look() as connection:
+        return progress_of(store, connection, project_id(store, connection, project), user_id(who))[0]
 
 
 def progress(store: Store, project: str) -> ProjectProgress:

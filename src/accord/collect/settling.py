@@ -3,6 +3,7 @@
 # pyright: strict, reportMissingTypeStubs=false
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 from accord.collect import scheduling
 from accord.collect.current import counted_verdicts
 from accord.collect.failures import NotAllowed, NotFound
-from accord.collect.records import ProjectSettings
+from accord.collect.records import ProjectSettings, Verdict
 from accord.collect.schema import AdjudicationRow, AssignmentRow, ProjectRow, TaskRow
 
 _LOCK = (
@@ -52,7 +53,7 @@ def lock_own(session: Session, assignment: str, user: str) -> Any:
         NotFound: there is no such assignment.
         NotAllowed: it is somebody else's.
     """
-    row = session.execute(_LOCK, {"assignment": assignment}).first()
+    row = session.connection().execute(_LOCK, {"assignment": assignment}).first()
     if row is None:
         raise NotFound("there is no such assignment", fix="ask for the next task")
     if row.annotator_id != user:
@@ -60,32 +61,61 @@ def lock_own(session: Session, assignment: str, user: str) -> Any:
     return row
 
 
-def settle(
-    session: Session, locked: Any, settings: ProjectSettings, *, claimed: int = 0, done: int = 0, skipped: int = 0
-) -> None:
-    """Move the counters of a task and decide what it needs now: more labels, an adjudicator, nothing.
+@dataclass(frozen=True)
+class Change:
+    """What is about to happen to a task."""
+
+    claimed: int = 0
+    """Change of the open leases."""
+    done: int = 0
+    """Change of the labels that count."""
+    skipped: int = 0
+    """Change of the people who skipped."""
+    label: Verdict | None = None
+    """A label that counts and is added with the change, candidate indexes."""
+    replaces: str | None = None
+    """The annotation whose place it takes."""
+
+
+def settled(session: Session, locked: Any, settings: ProjectSettings, change: Change) -> dict[str, Any]:
+    """Return the parameters of `SETTLE`: counters, and what the task needs now: more labels, an adjudicator, nothing.
 
     Args:
         session: in the transaction that locked the task.
-        locked: from `lock_own`, as it was before.
+        locked: from `lock_own`, as it was before; hidden tests have no counters, so nothing is to be done for them.
         settings: of the project.
-        claimed: change of the open leases.
-        done: change of the labels that count.
-        skipped: change of the people who skipped.
+        change: what happens to it.
     """
-    if locked.lane == "gold":
-        return
-    values: dict[str, Any] = {"n_skipped": locked.n_skipped + skipped}
-    if locked.lane == "repeat":
-        values["state"] = "done"
-    else:
-        count = locked.n_done + done
-        values |= {"n_claimed": locked.n_claimed + claimed, "n_done": count}
-        if locked.task_state != "closed" and not _is_decided(session, locked):
-            verdicts = counted_verdicts(session, locked.task) if count >= locked.overlap else []
-            need = scheduling.after_label(verdicts, locked.overlap, values["n_skipped"], settings)
-            values |= {"overlap": need.overlap, "state": need.state}
-    session.execute(update(TaskRow).where(TaskRow.id == locked.task).values(**values))
+    need = scheduling.Need(locked.overlap, "done" if locked.lane == "repeat" else locked.task_state)
+    queue, skipped = locked.lane == "queue", locked.n_skipped + change.skipped
+    done = locked.n_done + change.done * queue
+    if queue and locked.task_state != "closed" and not _is_decided(session, locked):
+        verdicts: list[Verdict] = []
+        if done >= locked.overlap:
+            verdicts = counted_verdicts(session, locked.task, without=change.replaces)
+            verdicts += [] if change.label is None else [change.label]
+        need = scheduling.after_label(verdicts, locked.overlap, skipped, settings)
+    return {
+        "task": locked.task,
+        "now_claimed": locked.n_claimed + change.claimed * queue,
+        "now_done": done,
+        "now_skipped": skipped,
+        "now_overlap": need.overlap,
+        "now_state": need.state,
+    }
+
+
+SETTLE = (
+    update(TaskRow.metadata.tables["task"])
+    .where(TaskRow.id == bindparam("task"))
+    .values(
+        n_claimed=bindparam("now_claimed"),
+        n_done=bindparam("now_done"),
+        n_skipped=bindparam("now_skipped"),
+        overlap=bindparam("now_overlap"),
+        state=bindparam("now_state"),
+    )
+)
 
 
 def _is_decided(session: Session, locked: Any) -> bool:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from accord.collect import events
+from accord.collect.at_once import AtOnce, new
 from accord.collect.columns import utcnow
 from accord.collect.content import Origin, response_values
 from accord.collect.corrections import Answered, history, skip, undo
@@ -26,7 +27,7 @@ from accord.collect.gold import gate
 from accord.collect.ids import new_id
 from accord.collect.records import ProjectSettings, Submission, Submitted, User, Verdict
 from accord.collect.schema import AnnotationRow, AssignmentRow, ResponseRow
-from accord.collect.settling import lock_own, settle
+from accord.collect.settling import SETTLE, Change, lock_own, settled
 from accord.collect.verdicts import Gold, fitting, is_right, outcome
 from accord.collect.views import user_id
 from accord.types import Candidate
@@ -36,7 +37,15 @@ __all__ = ["Answered", "history", "request_sha", "skip", "submit", "undo"]
 _STORED = select(AnnotationRow.id, AnnotationRow.request_sha256, AnnotationRow.extra).where(
     AnnotationRow.annotator_id == bindparam("user"), AnnotationRow.idempotency_key == bindparam("key")
 )
-_ANNOTATE = insert(AnnotationRow.metadata.tables["annotation"])
+_ANNOTATION = AnnotationRow.metadata.tables["annotation"]
+_ANSWERED = (
+    update(AssignmentRow.metadata.tables["assignment"])
+    .where(AssignmentRow.id == bindparam("assignment"))
+    .values(state="submitted", submitted_at=bindparam("first_answered"), gold_right=bindparam("first_right"))
+)
+_ANNOTATE = insert(_ANNOTATION).values(new(*_ANNOTATION.c.keys()))
+_STORE = AtOnce(_ANNOTATE, _ANSWERED, SETTLE)
+_STORE_HIDDEN = AtOnce(_ANNOTATE, _ANSWERED)
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,8 @@ def _submit(session: Session, user: str, submission: Submission) -> tuple[Submit
     """The stored answer, and the project's id when it was a hidden test."""
     row = lock_own(session, submission.assignment, user)
     sha = request_sha(submission)
-    stored = session.execute(_STORED, {"user": user, "key": submission.key}).first()
+    connection = session.connection()
+    stored = connection.execute(_STORED, {"user": user, "key": submission.key}).first()
     if stored is not None:
         if stored.request_sha256 != sha:
             raise Conflict("this key was used for another answer", fix="make a new key for every answer")
@@ -105,16 +115,19 @@ def _submit(session: Session, user: str, submission: Submission) -> tuple[Submit
         "created_at": now,
         "supersedes_id": None if old is None else old.id,
     }
-    session.execute(_ANNOTATE, annotation)
     hidden = row.lane == "gold" and old is None
     right = _graded(row, verdict) if hidden else row.gold_right
-    session.execute(
-        update(AssignmentRow)
-        .where(AssignmentRow.id == submission.assignment)
-        .values(state="submitted", submitted_at=row.submitted_at or now, gold_right=right)
+    change = Change(
+        claimed=-int(place.held),
+        done=int(place.counted),
+        label=None if annotation["extra"] else verdict,
+        replaces=annotation["supersedes_id"],
     )
-    settle(session, row, settings, claimed=-int(place.held), done=int(place.counted))
-    after = {"sha256": events.fingerprint(AnnotationRow(**annotation)), "task": row.task}
+    values = {f"new_{name}": value for name, value in annotation.items()}
+    values |= {"assignment": row.id, "first_answered": row.submitted_at or now, "first_right": right}
+    values |= settled(session, row, settings, change)
+    (_STORE_HIDDEN if row.lane == "gold" else _STORE).run(connection, values)
+    after = {"sha256": events.fingerprint_of(annotation), "task": row.task}
     verb, target = "submit" if old is None else "revise", ("annotation", annotation["id"])
     events.record(session, user, verb, target, project=row.project_id, after=after)
     return Submitted(annotation=annotation["id"], extra=annotation["extra"]), row.project_id if hidden else None

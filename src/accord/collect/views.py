@@ -6,8 +6,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import and_, bindparam, case, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Connection, and_, bindparam, case, func, select
+from sqlalchemy.orm import aliased
 
 from accord.collect.columns import utcnow
 from accord.collect.database import Store
@@ -79,24 +79,24 @@ _TASK = (
 _TEXTS = select(ResponseRow.id, ResponseRow.text).where(ResponseRow.id.in_(bindparam("ids", expanding=True)))
 
 
-def task_view(store: Store, session: Session, assignment: str, *, previous: Verdict | None = None) -> TaskView:
+def task_view(store: Store, connection: Connection, assignment: str, *, previous: Verdict | None = None) -> TaskView:
     """Return the view of an assignment.
 
     Args:
         store: an open store.
-        session: reads.
+        connection: reads.
         assignment: id; it must exist.
         previous: the answer that is being revised, in candidate indexes.
     """
-    row = session.execute(_TASK, {"assignment": assignment}).one()
+    row = connection.execute(_TASK, {"assignment": assignment}).one()
     settings = ProjectSettings.model_validate(row.settings)
-    texts = {r.id: r.text for r in session.execute(_TEXTS, {"ids": sorted(set(row.candidates))})}
+    texts = {r.id: r.text for r in connection.execute(_TEXTS, {"ids": sorted(set(row.candidates))})}
     order: list[int] = row.shown_order
     shown = tuple(
         ShownCandidate(position=position, text=texts[row.candidates[index]]) for position, index in enumerate(order)
     )
     evaluation = row.purpose == "evaluation"
-    progress, can_undo = progress_of(store, session, row.project_id, row.annotator_id)
+    progress, can_undo = progress_of(store, connection, row.project_id, row.annotator_id)
     return TaskView(
         assignment=row.id,
         kind=row.kind,
@@ -166,7 +166,7 @@ _OPEN = select(func.count()).where(
 )
 
 
-def progress_of(store: Store, session: Session, project: str, user: str) -> tuple[Progress, bool]:
+def progress_of(store: Store, connection: Connection, project: str, user: str) -> tuple[Progress, bool]:
     """Return how far a person is in a project, and whether there is an answer to undo.
 
     Nothing here changes by a hidden test or a repeat alone, or it would give them away. In large projects `remaining`
@@ -174,12 +174,12 @@ def progress_of(store: Store, session: Session, project: str, user: str) -> tupl
 
     Args:
         store: an open store.
-        session: reads.
+        connection: reads.
         project: id.
         user: id.
     """
-    row = session.execute(_PROGRESS, {"user": user, "project": project, "today": today()}).one()
-    waiting = store.remembered(("open", project), lambda: int(session.scalar(_OPEN, {"project": project}) or 0))
+    row = connection.execute(_PROGRESS, {"user": user, "project": project, "today": today()}).one()
+    waiting = store.remembered(("open", project), lambda: int(connection.scalar(_OPEN, {"project": project}) or 0))
     remaining = max(0, waiting - row.seen_open)
     if remaining > LEFT_STEP:
         remaining += -remaining % LEFT_STEP

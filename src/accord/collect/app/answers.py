@@ -78,6 +78,7 @@ STATUS_OF: dict[type[failures.StoreError], int] = {
     failures.Conflict: 409,
     failures.Invalid: 422,
     failures.TooMany: 429,
+    failures.Busy: 503,
 }
 """HTTP status of what the store refuses."""
 
@@ -134,8 +135,8 @@ def of_error(error: AccordError) -> tuple[int, ErrorDetail, dict[str, str]]:
         code = error.code
     else:
         status, code = 422, "invalid"
-    if status == 429:
-        headers = {"Retry-After": "60", **headers}
+    if status in (429, 503):
+        headers = {"Retry-After": "60" if status == 429 else "5", **headers}
     return status, ErrorDetail(message=error.what, where=error.where, fix=error.fix, code=code), headers
 
 
