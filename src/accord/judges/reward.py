@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +11,12 @@ import torch
 
 from accord.errors import ModelError
 from accord.judges.base import Comparison, Rating
+from accord.judges.identity import identity_of
 from accord.models import chat
 from accord.models.checkpoint import load_tokenizer, max_positions
 from accord.models.policy import ScoreModel
 from accord.rewards.learned import LearnedReward
 from accord.rewards.load import load_reward_fn
-from accord.storage import hash_tree
 from accord.types import Completion, Prompt, Rollout
 
 
@@ -98,11 +97,3 @@ def _positions(model: Any) -> int | None:
         return max_positions(model)
     except ModelError:
         return None
-
-
-def identity_of(location: str) -> str:
-    """First 12 hex digits of a SHA-256 of a directory's files, or of a hub id as it is written."""
-    path = Path(location)
-    entries = hash_tree(path.resolve()) if path.is_dir() else {}
-    text = "\n".join(f"{name} {entry.sha256}" for name, entry in entries.items()) or location
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
