@@ -19,8 +19,8 @@ from hypothesis import settings
 settings.register_profile("accord", deadline=None)
 settings.load_profile("accord")
 
-MAY_SKIP = ("gpu", "bitsandbytes", "real_data")
-"""Markers of tests of what a machine may lack (hardware, an optional library, data of others); all others run in CI."""
+MAY_SKIP = ("gpu", "bitsandbytes", "real_data", "sandbox")
+"""Markers of tests of what a machine may lack (hardware, a kernel, an optional library, data); all others run in CI."""
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,8 @@
 """Problems with unit tests in the format of HumanEval (Chen et al. 2021), attempted, tested and counted.
 
 Deviation from openai/human-eval: tests run apart from the attempt (`accord.sandbox.check`). What a test needs beside
-the function, it gets from the problem's prompt and not from the attempt, and an attempt that returns an object of a type
-of its own fails. Attempts that pass there by taking the test in do not pass here.
+the function, it gets from the problem's prompt and not from the attempt, and an attempt that returns an object of a
+type of its own fails. Attempts that pass there by taking the test in do not pass here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import gzip
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import numpy as np
 from accord.errors import ConfigError, DataError
 from accord.evals.measured import Measured
 from accord.sandbox import Level, Limits, check, require
+from accord.sandbox.replies import compiles
 from accord.stats import bootstrap_mean, pass_at_k, wilson
 from accord.storage import io_errors
 
@@ -138,17 +138,6 @@ def _problem(row: Mapping[str, Any], where: str) -> Problem:
     return Problem(row["task_id"], row["prompt"], entry, row["test"], solution, setups[0])
 
 
-def compiles(source: str) -> bool:
-    """Whether a text is Python."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the dialect of strangers
-            compile(source, "candidate.py", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-        return False
-    return True
-
-
 def attempt_all(
     problems: Sequence[Problem],
     programs: Mapping[str, Sequence[str]],
@@ -163,7 +152,7 @@ def attempt_all(
 
     Args:
         problems: to be solved.
-        programs: whole programs by task, see `code_answers.program`.
+        programs: whole programs by task, see `accord.sandbox.replies.program`.
         limits: of each; None = the defaults of the sandbox.
         workers: programs at a time; None = one for each processor this process may use.
         level: of the boxes; None = the strongest here.

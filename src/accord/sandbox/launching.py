@@ -185,6 +185,7 @@ class _Launch:
             if all(role.ran.ended is not None for role in self.roles):
                 # What was written before the end is in the pipes; a thread or process left behind must not hold us.
                 deadline = min(deadline, time.monotonic() + 0.05)
+        self._drain()
         seconds = 0.0 if self.since is None else time.monotonic() - self.since
         for role in self.roles:
             role.ran.seconds = seconds
@@ -215,6 +216,19 @@ class _Launch:
         if len(kept) > self.limits.output_bytes:
             role.ran.flooded = self.over = True
         setattr(role.ran, name, kept[: self.limits.output_bytes])
+
+    def _drain(self) -> None:
+        """Take what was written before the end and is still in the pipes."""
+        for role in self.roles:
+            for name in ("stdout", "stderr"):
+                while name in role.ours and not role.ran.flooded:
+                    try:
+                        data = os.read(role.ours[name], 1 << 16)
+                    except BlockingIOError:
+                        break
+                    if not data:
+                        break
+                    self._keep_output(role, name, data)
 
     def _write(self, role: _Role, name: str) -> None:
         left: bytes = getattr(role, name)

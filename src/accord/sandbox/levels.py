@@ -100,7 +100,8 @@ def survey() -> Survey:
         try:
             escapes = _escapes(walls)
         except SandboxError as error:
-            reasons.append(f"{'namespaces' if walls.namespaces else 'Landlock'}: {error.what}")
+            reason = f"{'namespaces' if walls.namespaces else 'Landlock'}: {error.what}"
+            reasons += [reason] if reason not in reasons else []
             continue
         if not escapes or level_of(walls) < SAFE:
             reasons += [f"the box does not hold: {escape}" for escape in escapes]

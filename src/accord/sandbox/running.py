@@ -88,8 +88,9 @@ def end_of(ran: Ran, limits: Limits) -> End:
     if ran.timed_out or ran.ended is None:
         return "timeout"
     if os.WIFSIGNALED(ran.ended):
-        # The kernel ends a process at its limit of processor time with a signal; its clock ticks 100 times a second.
-        return "timeout" if ran.cpu_seconds >= limits.inside()["cpu_seconds"] - 0.05 else "killed"
+        # A process that ignores the signal of its limit is killed a second later, and then only its time says why.
+        late = os.WTERMSIG(ran.ended) == signal.SIGXCPU or ran.cpu_seconds >= limits.inside()["cpu_seconds"]
+        return "timeout" if late else "killed"
     return "ok" if os.WEXITSTATUS(ran.ended) == 0 else "error"
 
 

@@ -62,7 +62,12 @@ def serve(program: dict[str, Any], requests: int, replies: int) -> int:
         values.send(replies, {"load": _described(error)})
         return 1
     while (request := values.receive(requests)) is not None:
-        values.send(replies, {"id": request["id"], **_answer(function, request)})
+        answer = _answer(function, request)
+        sys.stdout.flush()  # what it printed is there before its answer is
+        try:
+            values.send(replies, {"id": request["id"], **answer})
+        except values.ForeignTypeError as error:
+            values.send(replies, {"id": request["id"], "raised": "OverflowError", "said": f"its value is {error}"})
     return 0
 
 
@@ -74,7 +79,7 @@ def _answer(function: Any, request: dict[str, Any]) -> dict[str, Any]:
     except SystemExit:
         return {"exit": "in a call"}
     except BaseException as error:
-        return {"raised": type(error).__name__, "said": _described(error)}
+        return {"raised": type(error).__name__, "said": _described(error).partition(": ")[2]}
     try:
         answer: dict[str, Any] = {"value": values.encode(returned)}
     except values.ForeignTypeError as error:

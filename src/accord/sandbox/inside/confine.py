@@ -102,6 +102,8 @@ def map_user(proc: int, uid: int, gid: int) -> None:
 def become(uid: int, proc: int | None) -> None:
     """Turn into a user who owns nothing, and go into a user namespace where nobody else exists.
 
+    Where user namespaces are forbidden that user still owns nothing and has no rights, which is what counts.
+
     Args:
         uid: of the user and group.
         proc: descriptor of a /proc; None = no user namespace.
@@ -113,7 +115,10 @@ def become(uid: int, proc: int | None) -> None:
     kernel.prctl("die with the parent", kernel.PR_SET_PDEATHSIG, int(signal.SIGKILL))
     kernel.prctl("dumpable", kernel.PR_SET_DUMPABLE, 1)
     if proc is not None:
-        kernel.unshare(kernel.CLONE_NEWUSER)
+        try:
+            kernel.unshare(kernel.CLONE_NEWUSER)
+        except OSError:
+            return
         map_user(proc, uid, uid)
 
 
@@ -138,20 +143,23 @@ def shut(walls: Walls, limits: dict[str, Any], *, work: str, read: list[str], co
         landlock.restrict(read, [work], root.DEVICES)
     for which, most in (
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_CPU, limits["cpu_seconds"]),
         (resource.RLIMIT_AS, limits["memory_bytes"]),
         (resource.RLIMIT_FSIZE, limits["file_bytes"]),
         (resource.RLIMIT_NOFILE, limits["open_files"]),
         (resource.RLIMIT_MEMLOCK, 0),
     ):
         _limit(which, most)
+    # At the first a signal that says why, which a process may ignore; at the second it is ended.
+    _limit(resource.RLIMIT_CPU, limits["cpu_seconds"], limits["cpu_seconds"] + 1)
     if count_processes:
         _limit(resource.RLIMIT_NPROC, limits["processes"])
     if walls.seccomp:
         seccomp.restrict()
 
 
-def _limit(which: int, most: int) -> None:
+def _limit(which: int, most: int, hardest: int | None = None) -> None:
     _, hard = resource.getrlimit(which)
-    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(which, (most, most))
+    wanted = (most, most if hardest is None else hardest)
+    resource.setrlimit(
+        which, wanted if hard == resource.RLIM_INFINITY else (min(wanted[0], hard), min(wanted[1], hard))
+    )

@@ -75,7 +75,7 @@ class Subject:
             said = str(reply.get("said"))[:_SHORT]
             if isinstance(kind, type) and issubclass(kind, Exception):
                 raise _made(kind, said)
-            raise CandidateError(said)
+            raise CandidateError(f"{str(reply['raised'])[:_SHORT]}: {said}")
         try:
             value = values.decode(reply["value"])
             after = [values.decode(argument) for argument in reply.get("args", [])]

@@ -19,9 +19,10 @@ MAX_FRAME = 16 << 20
 """Bytes; a longer value is refused."""
 _MAX_DIGITS = 4000
 """Longer integers are written in base 16, which Python reads without a limit."""
-_PLAIN = (type(None), bool, float, str)
-_AS_DICT = (dict, OrderedDict, defaultdict, Counter)
-_AS_LIST = {list: "", tuple: "tuple", set: "set", frozenset: "frozenset", deque: "deque", range: "range"}
+# By identity: a type may say of itself that it equals another.
+_PLAIN = {id(kind) for kind in (type(None), bool, float, str)}
+_AS_DICT = {id(kind) for kind in (dict, OrderedDict, defaultdict, Counter)}
+_AS_LIST = {id(tuple): "tuple", id(set): "set", id(frozenset): "frozenset", id(deque): "deque"}
 
 
 _WRITTEN: tuple[tuple[str, str, Any], ...] = (
@@ -51,19 +52,19 @@ def encode(value: Any) -> Any:
         RecursionError: nested too deeply, or in itself.
     """
     kind = type(value)
-    if kind in _PLAIN:
+    if id(kind) in _PLAIN:
         return value
     if kind is int:
         return value if value.bit_length() < _MAX_DIGITS else {"int": hex(value)}
     if kind is list:
         return [encode(item) for item in value]
-    if kind in _AS_LIST:
-        if kind is range:
-            return {"range": [encode(part) for part in (value.start, value.stop, value.step)]}
-        return {_AS_LIST[kind]: [encode(item) for item in value]}
-    if kind in _AS_DICT:
+    if id(kind) in _AS_LIST:
+        return {_AS_LIST[id(kind)]: [encode(item) for item in value]}
+    if id(kind) in _AS_DICT:
         return {"dict": [[encode(key), encode(item)] for key, item in dict.items(value)]}
-    if kind in (bytes, bytearray):
+    if kind is range:
+        return {"range": [encode(part) for part in (value.start, value.stop, value.step)]}
+    if kind is bytes or kind is bytearray:
         return {kind.__name__: value.hex()}
     if kind is complex:
         return {"complex": [value.real, value.imag]}
@@ -135,12 +136,12 @@ def send(descriptor: int, message: dict[str, Any]) -> None:
     """Write a frame.
 
     Raises:
-        ForeignTypeError: it is longer than `MAX_FRAME`.
+        ForeignTypeError: it is longer than `MAX_FRAME`; nothing was written.
         OSError: the other side is gone.
     """
     body = json.dumps(message).encode("ascii")
     if len(body) > MAX_FRAME:
-        raise ForeignTypeError(f"value of {len(body)} bytes")
+        raise ForeignTypeError(f"{len(body)} bytes long")
     data = memoryview(len(body).to_bytes(4, "big") + body)
     while data:
         data = data[os.write(descriptor, data) :]
