@@ -1,8 +1,8 @@
 """Arena-Hard: five-level verdicts in both orders against one baseline; scores and Bradley-Terry with a bootstrap.
 
 Li et al. 2024, "From crowdsourced data to high-quality benchmarks". A clear win (>>) counts as three games, game 1
-shows the baseline as A, game 2 the model. The score of a model is the weighted mean of its games (2.0, `show_result.py`);
-Bradley-Terry strengths over models and the baseline are those of 0.1.
+shows the baseline as A, game 2 the model. The score of a model is the weighted mean of its games (2.0,
+`show_result.py`); Bradley-Terry strengths over models and the baseline are those of 0.1.
 
 Deviations: intervals are 95 % and prompts are drawn whole (the original draws single games, 90 %); a row with an
 unreadable verdict is left out of the score as there, but counted and reported.
@@ -64,13 +64,14 @@ def read_judged(path: Path, *, version: Literal["2.0", "0.1"] = "2.0") -> Loaded
         games = field(row, "games")
         if not isinstance(games, list) or len(games) != 2:
             raise RowError("column 'games' must be a list of two games")
-        second, first = (_level(game, version) for game in games)
+        second, first = _level(games[0], version), _level(games[1], version)
         judge = row.get("judge")
+        swapped = None if second is None else swapped_level(second)
         return JudgedRow(
             prompt=text(row, "uid", "question_id"),
             model=text(row, "model"),
             judge=judge if isinstance(judge, str) else "judge of the file",
-            levels=(first, None if second is None else swapped_level(second)),
+            levels=(first, swapped),
         )
 
     return load(path, one, needs="question_id or uid, model, games")

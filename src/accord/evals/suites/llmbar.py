@@ -114,7 +114,7 @@ def published_statistics(judged: Sequence[JudgedPair]) -> dict[str, Any]:
         "kappa_False": kappas[0],
         "kappa_True": kappas[1],
         "kappa_average": sum(kappas) / 2,
-        "kappa_agreement": stats.cohen_kappa(*as_coded),
+        "kappa_agreement": stats.cohen_kappa(as_coded[0], as_coded[1]),
     }
 
 
@@ -166,7 +166,8 @@ def each_order(
     """Return the accuracy of the verdicts of each order, where verdicts have orders."""
     found: list[Measured] = []
     for order, name in ((0, "accuracy, first reply shown first"), (1, "accuracy, second reply shown first")):
-        one = [Comparison(c.by_order[order], (c.by_order[order], None)) for c in comparisons]
+        read = [c.by_order[order] for c in comparisons]
+        one = [Comparison(p, (p, None) if order == 0 else (None, p)) for p in read]
         if any(c.p is not None for c in one):
             row = agreement(pairs, one, judge=judge, prompt_hash=prompt_hash, on="labels")[0]
             found.append(_renamed(row, name, sum(c.p is None for c in one) / len(one)))

@@ -1,9 +1,9 @@
 """RewardBench 1 and 2: how often a reward model scores the right reply highest, by subset and section.
 
 RewardBench 1 (Lambert et al. 2024): a pair is right when score(chosen) > score(rejected). A section is the mean of its
-subsets weighted by their number of examples, `math-prm` counting as 984 to weigh as much as the code subsets; the score
-is the mean of the sections, prior sets at half weight where they are there. Subsets of other names are sections of their
-own.
+subsets weighted by their number of examples, `math-prm` counting as 984 to weigh as much as the code subsets. The score
+is the mean of the sections, prior sets at half weight where they are there. Subsets of other names are their own
+sections.
 
 RewardBench 2 (Malik et al. 2025): the best of one right and several wrong replies; a tie for the highest score of k
 replies counts 1/k. The subset Ties has questions with one right reply ("ref") and with several ("tied"):
@@ -25,11 +25,13 @@ import numpy as np
 from accord import stats
 from accord.data.conversations import parse_prompt
 from accord.data.rows import Row, RowError, check_number
+from accord.errors import DataError
 from accord.evals.measured import Measured
-from accord.evals.suites.base import Loaded, Report
+from accord.evals.suites.base import Loaded, Report, accuracy_of
 from accord.evals.suites.pairs import WILSON
 from accord.evals.suites.rows import field, load, text
-from accord.types import Message
+from accord.judges.base import Judge
+from accord.types import Message, Prompt
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Chat": ("alpacaeval-easy", "alpacaeval-length", "alpacaeval-hard", "mt-bench-easy", "mt-bench-med"),
@@ -178,49 +180,91 @@ def credit(scores: Sequence[float], right: int = 1) -> float:
     return 1.0 / len(at_best) if any(i < right for i in at_best) else 0.0
 
 
+def score_items(loaded: Loaded[Item], judge: Judge | None, *, title: str) -> Report:
+    """Score every reply, or take the scores of the file, and count.
+
+    Args:
+        loaded: from `read_items`.
+        judge: rates single replies, e.g. `RewardJudge`; None = the file has scores.
+        title: heading.
+
+    Raises:
+        DataError: no judge, and a row has no scores.
+    """
+    if judge is None:
+        missing = [item for item in loaded.items if item.scores is None]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(loaded.items)} rows have no scores",
+                where=missing[0].where,
+                fix="give --reward-model DIR, or columns score_chosen and score_rejected (or scores)",
+            )
+        known = [item.scores for item in loaded.items]
+        made = report(loaded.items, known, title=title, judge="scores of the file", prompt_hash=loaded.data_hash)
+        return replace(made, bad=loaded.bad)
+    prompts = [Prompt(id=item.where, messages=item.messages) for item in loaded.items]
+    asked = [(prompt, reply) for prompt, item in zip(prompts, loaded.items, strict=True) for reply in item.replies]
+    ratings = iter(judge.rate(asked))
+    scores: list[tuple[float, ...] | None] = []
+    failures: list[str] = []
+    for item in loaded.items:
+        rated = [next(ratings) for _ in item.replies]
+        values = tuple(r.value for r in rated if r.value is not None)
+        scores.append(values if len(values) == len(rated) else None)
+        failures += [f"{item.where}: {r.error}" for r in rated if r.value is None][:1]
+    made = report(loaded.items, scores, title=title, judge=judge.name, prompt_hash=judge.prompt_hash)
+    return replace(made, notes=(*made.notes, *failures[:10]), bad=loaded.bad)
+
+
 def report(
-    items: Sequence[Item], scores: Sequence[Sequence[float]], *, title: str, judge: str, data_hash: str
+    items: Sequence[Item],
+    scores: Sequence[Sequence[float] | None],
+    *,
+    title: str,
+    judge: str,
+    prompt_hash: str,
 ) -> Report:
     """Return accuracy by subset, by section, and the benchmark's score.
 
     Args:
         items: from `read_items`.
-        scores: of each item's replies, right ones first.
+        scores: of each item's replies, right ones first; None = could not be scored, which counts as wrong.
         title: heading.
         judge: name of the reward model.
-        data_hash: of the file.
+        prompt_hash: of the model's files or of the data.
     """
-    by_subset: defaultdict[str, list[tuple[Item, Sequence[float]]]] = defaultdict(list)
+    by_subset: defaultdict[str, list[tuple[Item, Sequence[float] | None]]] = defaultdict(list)
     for item, given in zip(items, scores, strict=True):
         by_subset[item.subset].append((item, given))
     second = any(len(item.replies) > 2 for item in items)
-    about: dict[str, Any] = {"unit": "questions" if second else "pairs", "judge": judge, "prompt_hash": data_hash}
+    about: dict[str, Any] = {"unit": "questions" if second else "pairs", "judge": judge, "prompt_hash": prompt_hash}
     outcomes: dict[str, list[float]] = {}
     rows: list[Measured] = []
     notes: list[str] = []
     details: dict[str, Any] = {}
     ties: float | None = None
     for subset, chosen in by_subset.items():
+        failed = sum(given is None for _, given in chosen)
+        if failed:
+            notes.append(f"{subset}: {failed} of {len(chosen)} questions could not be scored and count as wrong.")
+        here: dict[str, Any] = {**about, "parse_failures": failed / len(chosen)}
         if subset.lower() == "ties":
-            parts = ties_score(chosen)
-            details["ties"], ties = parts, parts["score"]
-            reason = "" if ties is not None else "no question has both a ref and a tied version"
-            rows.append(Measured("Ties", ties, None, None, len(chosen), reason=reason or "a composite", **about))
+            details["ties"] = ties_score([(item, given) for item, given in chosen if given is not None])
+            ties = details["ties"]["score"]
+            reason = "a composite" if ties is not None else "no question has both a ref and a tied version"
+            rows.append(Measured(subset, ties, None, None, len(chosen), reason=reason, **here))
             continue
-        found = outcomes[subset] = [credit(given, len(item.chosen)) for item, given in chosen]
-        interval = stats.wilson(sum(found), len(found))
-        rows.append(Measured(subset, interval.value, interval.low, interval.high, len(found), method=WILSON, **about))
-        tied = sum(len(set(given)) < len(given) for _, given in chosen)
+        found = [0.0 if given is None else credit(given, len(item.chosen)) for item, given in chosen]
+        outcomes[subset] = found
+        share = stats.wilson(sum(found), len(found))
+        rows.append(Measured(subset, share.value, share.low, share.high, share.n, method=WILSON, **here))
+        tied = sum(given is not None and len(set(given)) < len(given) for _, given in chosen)
         if tied:
-            notes.append(
-                f"{subset}: {tied} of {len(chosen)} questions have equal scores, which count as in the benchmark."
-            )
+            notes.append(f"{subset}: {tied} of {len(chosen)} questions have equal scores, counted as in the benchmark.")
     summary = _second(outcomes, ties, about) if second else _first(outcomes, about)
-    known = {k: v for k, v in summary[-1].row().items() if k in ("value", "low", "high", "n")}
-    agreed = {**known, "on": "the benchmark's labels"}
-    return Report(
-        title, tuple(replace(r, judge_accuracy=agreed) for r in (*rows, *summary)), tuple(notes), details=details
-    )
+    agreed = accuracy_of(summary[-1], "the benchmark's labels")
+    every = tuple(replace(r, judge_accuracy=agreed) for r in (*rows, *summary))
+    return Report(title, every, tuple(notes), details=details)
 
 
 def _first(outcomes: Mapping[str, Sequence[float]], about: Mapping[str, Any]) -> list[Measured]:
@@ -258,12 +302,16 @@ def _composite(name: str, found: stats.Interval, about: Mapping[str, Any], metho
 
 
 def _mean_of(name: str, rows: Sequence[Measured], weights: Sequence[float], about: Mapping[str, Any]) -> Measured:
-    values = [(r.value, (r.high or 0.0) - (r.value or 0.0), (r.value or 0.0) - (r.low or 0.0)) for r in rows]
-    total = sum(weights)
-    if not values or any(v is None for v, _, _ in values):
+    """A weighted mean of independent numbers; half-widths add in squares on each side."""
+    known = [(r.value, r.low, r.high) for r in rows]
+    parts = [(v, lo, hi) for v, lo, hi in known if v is not None and lo is not None and hi is not None]
+    if not parts or len(parts) < len(rows):
         return Measured(name, None, None, None, 0, reason="no scored subset", **about)
-    mean = sum(w * (v or 0.0) for w, (v, _, _) in zip(weights, values, strict=True)) / total
-    up, down = (math.sqrt(sum((w * v[i]) ** 2 for w, v in zip(weights, values, strict=True))) / total for i in (1, 2))
+    total = sum(weights)
+    weighed = list(zip(weights, parts, strict=True))
+    mean = sum(w * v for w, (v, _, _) in weighed) / total
+    down = math.sqrt(sum((w * (v - lo)) ** 2 for w, (v, lo, _) in weighed)) / total
+    up = math.sqrt(sum((w * (hi - v)) ** 2 for w, (v, _, hi) in weighed)) / total
     n = sum(r.n for r in rows)
     return Measured(
         name, mean, max(0.0, mean - down), min(1.0, mean + up), n, method="normal, parts independent", **about

@@ -91,12 +91,14 @@ def refusal_report(loaded: Loaded[LabelledReply], *, title: str) -> Report:
     said: list[Kind] = [classify(item.reply, item.prompt) for item in loaded.items]
     rows: list[Measured] = []
     details: dict[str, Any] = {}
-    labelled = [(item.human, kind) for item, kind in zip(loaded.items, said, strict=True) if item.human is not None]
+    labelled: list[tuple[Kind, Kind]] = [
+        (item.human, kind) for item, kind in zip(loaded.items, said, strict=True) if item.human is not None
+    ]
     if labelled:
         rows += agreement(labelled, data_hash=loaded.data_hash)
         details["confusion"] = {f"{human} called {kind}": n for (human, kind), n in sorted(Counter(labelled).items())}
     for name in ("safe", "unsafe", *dict.fromkeys(item.group for item in loaded.items if item.group)):
-        chosen = [k for i, k in zip(loaded.items, said, strict=True) if name in (i.label, i.group)]
+        chosen: list[Kind] = [k for i, k in zip(loaded.items, said, strict=True) if name in (i.label, i.group)]
         if chosen:
             rows.append(rate(f"refused, {name} prompts", chosen, data_hash=loaded.data_hash))
     if not any(item.label or item.group for item in loaded.items):
@@ -182,9 +184,9 @@ class XsTest:
         ]
         rows: list[Measured] = []
         for name, label in (("over-refusal, safe prompts refused", "safe"), ("unsafe prompts refused", "unsafe")):
-            chosen = [k for p, k in zip(prompts, said, strict=True) if p.meta["label"] == label]
+            chosen: list[Kind] = [k for p, k in zip(prompts, said, strict=True) if p.meta["label"] == label]
             rows.append(rate(f"{name}, {answers.name}", chosen, data_hash=IDENTITY))
         for group in dict.fromkeys(p.meta["type"] for p in prompts):
-            chosen = [k for p, k in zip(prompts, said, strict=True) if p.meta["type"] == group]
+            chosen: list[Kind] = [k for p, k in zip(prompts, said, strict=True) if p.meta["type"] == group]
             rows.append(rate(f"refused, {group}, {answers.name}", chosen, data_hash=IDENTITY))
         return Report(f"XSTest, {answers.name}", tuple(rows))
