@@ -16,6 +16,7 @@ from accord import __version__
 from accord.collect import agree_command
 from accord.collect import command as collecting
 from accord.errors import AccordError, ConfigError
+from accord.evals import command as evaluating
 from accord.evals import sandbox_command
 
 if TYPE_CHECKING:
@@ -174,7 +175,6 @@ for _name, _command, _summary in (
     ("best_of_n", "best-of-n", "Draw n replies a prompt and keep the best."),
     ("expert", "expert", "Train the policy on its own best replies: rejection sampling, RAFT, expert iteration."),
     ("online_dpo", "online-dpo", "Train the policy with DPO on pairs of its own replies."),
-    ("evaluate", "eval", "Judge the answers of several models to held-out prompts."),
 ):
     app.command(_command)(_stage_command(_name, _summary))
 
@@ -183,6 +183,10 @@ collecting.app.command(collecting.STAGE, hidden=True)(
     _stage_command("collect", "Collect preferences, from people or simulated annotators.")
 )
 app.add_typer(collecting.app, name="collect")
+evaluating.app.command(collecting.STAGE, hidden=True)(
+    _stage_command("evaluate", "Judge the answers of several models to held-out prompts.")
+)
+app.add_typer(evaluating.app, name="eval")
 app.command()(agree_command.agree)
 app.command()(agree_command.power)
 app.command()(sandbox_command.sandbox)
