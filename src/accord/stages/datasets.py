@@ -76,8 +76,13 @@ def of_group(records: Sequence[Preference], group: str, where: str) -> list[Pref
 
 
 def _from_lab(source: Input, want: type[R], seed: int) -> list[R]:
-    """`lab:corpus?num=5000`, `lab:demonstrations?num=2000`, `lab:prompts?num=500&split=eval`; all take `seed`."""
+    """`lab:corpus?num=5000`, `lab:demonstrations?num=2000`, `lab:prompts?num=500&split=eval`; all take `seed`.
+
+    `lab:weak_demonstrations?num=2000&weak=game,story` plants weaknesses, `lab:attacked?num=500` wraps prompts, and
+    `lab:rewordings?num=500` teaches an attacker to wrap them.
+    """
     from accord import lab
+    from accord.lab import weaknesses
 
     name, _, query = source.ref.removeprefix(LAB).partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -91,16 +96,21 @@ def _from_lab(source: Input, want: type[R], seed: int) -> list[R]:
     if num < 1:
         raise ConfigError(f"'{source.ref}': num is {num}", fix="ask for at least one record")
     split: Any = options.pop("split", "train")
+    weak = tuple(part for part in options.pop("weak", "").split(",") if part) if name == "weak_demonstrations" else ()
     makers = {
         "corpus": (Document, lambda: lab.corpus(seed, num)),
         "demonstrations": (Demonstration, lambda: lab.demonstrations(seed, num)),
         "prompts": (Prompt, lambda: lab.prompts(seed, num, split=split)),
+        "weak_demonstrations": (Demonstration, lambda: weaknesses.weak_demonstrations(seed, num, weak)),
+        "attacked": (Prompt, lambda: weaknesses.attacked(seed, num, split=split)),
+        "rewordings": (Demonstration, lambda: weaknesses.rewordings(seed, num)),
+        "requests": (Prompt, lambda: weaknesses.requests(seed, num, split=split)),
     }
     if name not in makers or options or split not in ("train", "eval", "probe"):
         raise ConfigError(
             f"'{source.ref}' is no lab data set",
-            fix="use lab:corpus, lab:demonstrations or lab:prompts with ?num=, &seed= and, for prompts, "
-            "&split=train, eval or probe",
+            fix=f"use lab:{', lab:'.join(makers)} with ?num=, &seed= and, for prompts, &split=train, eval or probe; "
+            "lab:weak_demonstrations takes &weak=game,story",
         )
     kind, make = makers[name]
     if not issubclass(kind, want):
