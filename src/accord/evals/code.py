@@ -23,7 +23,7 @@ import numpy as np
 from accord.errors import ConfigError, DataError
 from accord.evals.measured import Measured
 from accord.sandbox import Level, Limits, check, require
-from accord.sandbox.replies import compiles
+from accord.sandbox.replies import compiles, runnable
 from accord.stats import bootstrap_mean, pass_at_k, wilson
 from accord.storage import io_errors
 
@@ -131,11 +131,10 @@ def _problem(row: Mapping[str, Any], where: str) -> Problem:
         raise DataError(f"the entry point {entry!r} is no name of a function", where=where)
     if not compiles(row["test"]):
         raise DataError("'test' is no Python", where=where)
-    # A body that is only a docstring is one; a prompt may also end in the middle of the function.
-    setups = [setup for setup in (row["prompt"], row["prompt"].rstrip() + "\n    pass\n") if compiles(setup)]
-    if not setups:
+    setup = runnable(row["prompt"])
+    if setup is None:
         raise DataError("'prompt' is no Python, not even with an empty body", where=where)
-    return Problem(row["task_id"], row["prompt"], entry, row["test"], solution, setups[0])
+    return Problem(row["task_id"], row["prompt"], entry, row["test"], solution, setup)
 
 
 def attempt_all(

@@ -15,6 +15,7 @@ import typer
 from accord.collect.command import StageOrCommand
 from accord.collect.command_options import group_of_commands
 from accord.errors import ConfigError
+from accord.evals import code_command
 
 if TYPE_CHECKING:
     from accord.evals.suites.base import Report
@@ -24,6 +25,8 @@ app = group_of_commands(
     "`accord eval run.yaml` (or --config run.yaml) runs the stage `evaluate` of a run.",
     cls=StageOrCommand,
 )
+app.command()(code_command.code)
+
 File = Annotated[Path, typer.Argument(help="JSON, JSON lines, CSV or Parquet; text may be gzipped", show_default=False)]
 Out = Annotated[Path | None, typer.Option("--out", help="write the numbers too: .json, or .md for the table")]
 JudgeFormat = Annotated[

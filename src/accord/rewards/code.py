@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from accord.sandbox import Limits, check, require
-from accord.sandbox.replies import program
+from accord.sandbox.replies import program, runnable
 
 LIMITS = Limits(seconds=6.0, cpu_seconds=4.0)
 """Of one reply; the clock is more generous than the processor time, since training runs beside it."""
@@ -49,7 +49,7 @@ def unit_tests(
             program(reply, prompt, entry),
             entry=entry,
             test=tests,
-            setup=prompt,
+            setup=runnable(prompt) or "",
             call="check(candidate)" if "def check(" in tests else "",
             limits=LIMITS,
         )

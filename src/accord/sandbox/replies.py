@@ -76,3 +76,12 @@ def compiles(source: str) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
         return False
     return True
+
+
+def runnable(prompt: str) -> str | None:
+    """The code before a function's body as code that runs by itself, for what a test needs beside the function.
+
+    A body that is only a docstring is one; a prompt may also end in the middle of the function. None = it is no Python
+    in either way.
+    """
+    return next((code for code in (prompt, prompt.rstrip() + "\n    pass\n") if compiles(code)), None)
