@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from accord import __version__
+from accord import __version__, redteam_command
 from accord.collect import agree_command
 from accord.collect import command as collecting
 from accord.errors import AccordError, ConfigError
@@ -175,6 +175,7 @@ for _name, _command, _summary in (
     ("best_of_n", "best-of-n", "Draw n replies a prompt and keep the best."),
     ("expert", "expert", "Train the policy on its own best replies: rejection sampling, RAFT, expert iteration."),
     ("online_dpo", "online-dpo", "Train the policy with DPO on pairs of its own replies."),
+    ("attacker", "attacker", "Train a red-team attacker with PPO against a policy."),
 ):
     app.command(_command)(_stage_command(_name, _summary))
 
@@ -187,6 +188,10 @@ evaluating.app.command(collecting.STAGE, hidden=True)(
     _stage_command("evaluate", "Judge the answers of several models to held-out prompts.")
 )
 app.add_typer(evaluating.app, name="eval")
+redteam_command.app.command(collecting.STAGE, hidden=True)(
+    _stage_command("redteam", "Attack a policy and make preferences of what gets through.")
+)
+app.add_typer(redteam_command.app, name="redteam")
 app.command()(agree_command.agree)
 app.command()(agree_command.power)
 app.command()(sandbox_command.sandbox)

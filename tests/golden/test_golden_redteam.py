@@ -36,7 +36,7 @@ def test_rogan_gladen_undoes_the_errors_of_the_judge() -> None:
 
 
 def test_interval_of_lang_and_reiczigel_step_by_step() -> None:
-    """83 of 200 called successes; the judge right on 90 of 100 and 95 of 100: equations 2, 6, 7, 16, 17 of the paper."""
+    """83 of 200 called successes, the judge right on 90 of 100 and 95 of 100: equations 2, 6, 7, 16 and 17."""
     z2 = 1.959963984540054**2
     se, sp, n_se, n_sp = 91 / 102, 96 / 102, 102, 102
     n, p = 200 + z2, (83 + z2 / 2) / (200 + z2)

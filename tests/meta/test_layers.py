@@ -40,6 +40,8 @@ LAYER_OF = {
             "doctor",
             "overview",
             "rounds",
+            "redteam_command",
+            "redteam_models",
             "__main__",
         ],
         "L5",

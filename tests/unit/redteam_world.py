@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from accord.redteam.attempts import Attempt, Label
 from accord.redteam.attackers import Setting
+from accord.redteam.attempts import Attempt, Label
 from accord.redteam.judging import Exchange, Verdict
 from accord.redteam.seeds import Seed
 from accord.types import Message, Prompt

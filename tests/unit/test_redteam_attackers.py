@@ -77,7 +77,7 @@ def test_a_conversation_carries_on_and_tells_the_attacker_what_happened() -> Non
     last = next(a for a in made if a.seed.id == "bad-0" and a.number == 2)
     assert last.success and last.k == attackers.MAX_TURNS
     assert [m.content for m in last.turns] == ["first", NO, "second", NO, "third"]
-    assert "do harm 0" in briefed[0] and f"A judge says: refused" in briefed[2] and NO in briefed[2]
+    assert "do harm 0" in briefed[0] and "A judge says: refused" in briefed[2] and NO in briefed[2]
     assert all(a.seed.harmful for a in made), "harmless seeds are not talked into anything"
 
 

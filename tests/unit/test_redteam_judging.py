@@ -12,7 +12,6 @@ from redteam_world import NO, YES
 
 from accord.errors import ConfigError, DataError
 from accord.judges.base import Rating
-from accord.lab import prompts
 from accord.lab.replies import content
 from accord.redteam.attempts import Label
 from accord.redteam.calibration import BUILT_IN, built_in_error, measure_on, read_error, read_labelled, write_error
@@ -153,7 +152,7 @@ def test_labels_of_people_are_read_and_a_measurement_belongs_to_its_judge(tmp_pa
     with pytest.raises(DataError, match="same label"):
         measure_on(judge, [lines])
     lines.write_text(json.dumps({"prompt": "c?", "reply": NO}) + "\n")
-    with pytest.raises(DataError, match="own.jsonl:1"):
+    with pytest.raises(DataError, match=r"own\.jsonl:1"):
         read_labelled(lines)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from accord.evals.measured import Measured
 from accord.redteam.attempts import Attempt, harmful, harmless
-from accord.redteam.judging import JudgeError
+from accord.redteam.judging import TRUTH, JudgeError
 from accord.stats.misclassified import Confusion, clustered_wilson, corrected_share, effective_size
 
 
@@ -114,7 +114,7 @@ def _rate(
         low=found.low,
         high=found.high,
         n=found.n,
-        unit="seeds",
+        unit=_unit(draws),
         method="Wilson at the effective number of independent tries",
         judge=judge,
         judge_accuracy=accuracy(error),
@@ -143,7 +143,7 @@ def _any_of_k(
         low=found.low,
         high=found.high,
         n=found.n,
-        unit="seeds",
+        unit=_unit([rows[0] for rows in known.values()]),
         method="Wilson at the effective number of independent seeds",
         judge=judge,
         judge_accuracy=accuracy(error),
@@ -161,7 +161,9 @@ def _corrected(name: str, draws: Sequence[Attempt], judge: str, prompt_hash: str
     if not draws:
         return _undefined(title, judge, prompt_hash, "no attempts with a verdict")
     if error is None:
-        return _undefined(title, judge, prompt_hash, "the judge's sensitivity and specificity are not known")
+        exact = prompt_hash == TRUTH
+        reason = "the judge knows the truth" if exact else "the judge's sensitivity and specificity are not known"
+        return _undefined(title, judge, prompt_hash, reason)
     outcomes = [float(a.success) for a in draws]
     test = Confusion(error.true_positives, error.false_negatives, error.true_negatives, error.false_positives)
     groups = clusters(draws)
@@ -175,7 +177,7 @@ def _corrected(name: str, draws: Sequence[Attempt], judge: str, prompt_hash: str
         low=found.low,
         high=found.high,
         n=len(set(groups)),
-        unit="seeds",
+        unit=_unit(draws),
         method="Rogan-Gladen, interval of Lang and Reiczigel 2014",
         judge=judge,
         judge_accuracy=accuracy(error),
@@ -186,6 +188,11 @@ def _corrected(name: str, draws: Sequence[Attempt], judge: str, prompt_hash: str
 def clusters(attempts: Sequence[Attempt]) -> list[Hashable]:
     """What intervals take together: tries of one seed, and seeds of one group."""
     return [a.seed.cluster for a in attempts]
+
+
+def _unit(attempts: Sequence[Attempt]) -> str:
+    """What n counts: seeds, or groups of seeds that are wordings of one thing."""
+    return "groups of seeds" if any(a.seed.group for a in attempts) else "seeds"
 
 
 def accuracy(error: JudgeError | None) -> dict[str, Any] | None:

@@ -60,22 +60,24 @@ def forest(
     high: float = 1.0,
     ends: tuple[str, str] = ("", "better than a coin"),
     note_title: str = "",
+    reference: float = _EVEN,
 ) -> Markup:
-    """Draw shares with their intervals, one a line, against a dashed line at one half.
+    """Draw shares with their intervals, one a line, against a dashed line.
 
     Args:
         rows: estimates from top to bottom.
         title: what is compared.
-        low: left end of the scale, a share below one half.
-        high: right end of the scale, a share above one half.
-        ends: what lies left and right of one half.
+        low: left end of the scale, a share below the dashed line.
+        high: right end of the scale, a share above it.
+        ends: what lies left and right of the dashed line.
         note_title: head of the column of notes.
+        reference: where the dashed line is.
     """
     desc = " ".join(f"{r.label}: {r.shown}{', ' + r.note if r.note else ''}." for r in rows)
 
     def build(width: float, roomy: bool) -> Markup:
         layout = _layout(rows, width, roomy, (low, high))
-        parts = _scale(layout, len(rows), ends)
+        parts = _scale(layout, len(rows), ends, reference)
         if roomy and note_title:
             parts.append(text(width, 14, note_title, class_="axis-label", anchor="end"))
         for i, row in enumerate(rows):
@@ -96,12 +98,12 @@ def _layout(rows: Sequence[Row], width: float, roomy: bool, span: tuple[float, f
     return _Layout(roomy, width, labels, width - values - notes, 34.0 if len(rows) < _LONG else 25.0, *span)
 
 
-def _scale(layout: _Layout, count: int, ends: tuple[str, str]) -> list[Markup]:
+def _scale(layout: _Layout, count: int, ends: tuple[str, str], reference: float) -> list[Markup]:
     top, bottom = layout.top, layout.top + layout.row_height * count
     room = (layout.right - layout.left) / (layout.high - layout.low) * 0.1
     step = 0.1 if room > 44 else 0.25
     marks = ticks(layout.low, layout.high, round((layout.high - layout.low) / step))
-    if not any(abs(mark - _EVEN) < 1e-9 for mark in marks):
+    if reference == _EVEN and not any(abs(mark - _EVEN) < 1e-9 for mark in marks):
         marks = [i * 0.25 for i in range(5) if layout.low <= i * 0.25 <= layout.high]
     strips = [(top, bottom)]
     if not layout.roomy:  # words lie between the rows: keep the lines out of them
@@ -110,7 +112,7 @@ def _scale(layout: _Layout, count: int, ends: tuple[str, str]) -> list[Markup]:
     for mark in marks:
         parts += [line(layout.x(mark), a, layout.x(mark), b, class_="grid") for a, b in strips]
         parts.append(text(layout.x(mark), bottom + 16, percent(mark), anchor="middle"))
-    middle = layout.x(_EVEN)
+    middle = layout.x(reference)
     parts += [line(middle, a, middle, b, class_="reference") for a, b in strips]
     if ends[0]:
         parts.append(text(middle - 8, 14, f"\u2190 {ends[0]}", class_="axis-label", anchor="end"))

@@ -66,6 +66,8 @@ STAGES: dict[str, Stage] = {
         Stage("best_of_n", 1, configs.BestOfNConfig, "samples", {"data": "best.jsonl"}, _code("best_of_n")),
         Stage("expert", 1, configs.ExpertConfig, "policy", {"model": "model"}, _code("expert")),
         Stage("online_dpo", 1, configs.OnlineDPOConfig, "policy", {"model": "model"}, _code("online_dpo")),
+        Stage("attacker", 1, configs.AttackerConfig, "attacker", {"model": "model"}, _code("redteam_attacker")),
+        Stage("redteam", 1, configs.RedteamConfig, "preferences", {"data": "pairs.jsonl"}, _code("redteam")),
         Stage("evaluate", 1, configs.EvaluateConfig, "results", {"data": "answers.jsonl"}, _code("evaluate")),
         Stage("report", 1, configs.ReportConfig, "report", {}, _code("report"), whole_run=True),
     )

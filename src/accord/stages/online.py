@@ -41,13 +41,16 @@ from accord.train.sources import Offline
 from accord.types import Demonstration, Document, Prompt, Rollout, Score
 
 
-def run(cfg: OnPolicyConfig, ctx: Context) -> dict[str, Any]:
-    """Optimise the policy: the source, credit and objective of `cfg.algorithm`, joined."""
+def run(cfg: OnPolicyConfig, ctx: Context, own_reward: RewardFn | None = None) -> dict[str, Any]:
+    """Optimise the policy: the source, credit and objective of `cfg.algorithm`, joined.
+
+    `own_reward` takes the place of reward model and functions in stages that bring one along.
+    """
     algorithm = ALGORITHMS[cfg.algorithm]
     loaded = load_policy(ctx.inputs["model_name_or_path"].location, cfg, cfg.pad_token, f"{ctx.work.stage}.max_length")
     policy, tokenizer = loaded.policy, loaded.tokenizer
     arranged = _arranged(cfg, ctx, loaded)
-    reward = _reward(cfg, ctx, arranged)
+    reward = own_reward or _reward(cfg, ctx, arranged)
     module: nn.Module = policy if arranged is None else arranged.module
     rates: dict[str, float] | None = None
     ref = loaded.reference_forward(loaded.reference(), cfg.temperature) if arranged is None else arranged.ref

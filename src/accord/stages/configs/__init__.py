@@ -42,6 +42,7 @@ from accord.stages.configs.online import (
     RLOOConfig,
     SAPOConfig,
 )
+from accord.stages.configs.redteam import AttackerConfig, RedteamConfig
 from accord.stages.configs.reward import RewardConfig
 from accord.stages.configs.reward_variants import (
     AttributesConfig,
@@ -55,6 +56,7 @@ from accord.stages.configs.selection import BestOfNConfig, ExpertConfig, OnlineD
 __all__ = [
     "Adapters",
     "Arranged",
+    "AttackerConfig",
     "AttributesConfig",
     "BestOfNConfig",
     "CISPOConfig",
@@ -86,6 +88,7 @@ __all__ = [
     "Quantized",
     "RLOOConfig",
     "ReMaxConfig",
+    "RedteamConfig",
     "ReinforceConfig",
     "ReinforcePPConfig",
     "ReportConfig",

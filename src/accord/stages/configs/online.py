@@ -23,6 +23,8 @@ class OnPolicyConfig(Training, Quantized, Arranged, Probe, Decoding):
     """Entry of `train.algorithms.ALGORITHMS`."""
     method: ClassVar[str] = ""
     """Name and paper, for the model card."""
+    own_rewards: ClassVar[int] = 0
+    """Rewards that the stage brings along, beside reward_model and reward_funcs."""
 
     model_name_or_path: str = input_field("model", "sft", description="start of the policy, and the reference")
     reward_model: str | None = input_field("model", "reward", description="reward model; null = only reward_funcs")
@@ -111,7 +113,7 @@ class OnPolicyConfig(Training, Quantized, Arranged, Probe, Decoding):
         if self.num_mini_batches > self.train_batch_size:
             raise ValueError("num_mini_batches is larger than train_batch_size: some would be empty")
         count = len(self.reward_funcs) + (self.reward_model is not None)
-        if count == 0:
+        if count + self.own_rewards == 0:
             raise ValueError("nothing scores the replies: set reward_model or reward_funcs")
         if self.reward_weights is not None and len(self.reward_weights) != count:
             raise ValueError(f"reward_weights has {len(self.reward_weights)} numbers for {count} rewards")
