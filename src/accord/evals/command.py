@@ -15,7 +15,7 @@ import typer
 from accord.collect.command import StageOrCommand
 from accord.collect.command_options import group_of_commands
 from accord.errors import ConfigError
-from accord.evals import code_command
+from accord.evals import code_command, run_command
 
 if TYPE_CHECKING:
     from accord.evals.suites.base import Report
@@ -26,6 +26,8 @@ app = group_of_commands(
     cls=StageOrCommand,
 )
 app.command()(code_command.code)
+app.command()(run_command.suite)
+app.command()(run_command.judge)
 
 File = Annotated[Path, typer.Argument(help="JSON, JSON lines, CSV or Parquet; text may be gzipped", show_default=False)]
 Out = Annotated[Path | None, typer.Option("--out", help="write the numbers too: .json, or .md for the table")]

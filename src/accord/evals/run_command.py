@@ -31,14 +31,21 @@ KeyVariable = Annotated[
         help="environment variable of the judge's API key; else ACCORD_JUDGE_API_KEY, if set", show_default=False
     ),
 ]
-How = Annotated[str, typer.Option(help="auto: log-probabilities of one letter where the server tells them; or verdict")]
-Template = Annotated[str, typer.Option(help="wording of verdicts: pairwise (A, B, tie) or arena (five levels)")]
+How = Annotated[
+    Literal["auto", "logprobs", "verdict"],
+    typer.Option(help="auto: log-probabilities of one letter where the server tells them; or verdict"),
+]
+Template = Annotated[
+    Literal["pairwise", "arena"], typer.Option(help="wording of verdicts: pairwise (A, B, tie) or arena (five levels)")
+]
 Samples = Annotated[int, typer.Option(min=1, help="verdicts an order, averaged")]
 Labels = Annotated[
     Path | None,
     typer.Option(help="labelled pairs (any preference format) that the judge is measured on first", show_default=False),
 ]
-Weak = Annotated[str, typer.Option(help="a judge that may be no better than a coin: refuse or warn")]
+Weak = Annotated[
+    Literal["refuse", "warn"], typer.Option(help="a judge that may be no better than a coin: refuse or warn")
+]
 MaxCalls = Annotated[int | None, typer.Option(min=1, help="most calls to a judge in this command", show_default=False)]
 Concurrency = Annotated[int, typer.Option(min=1, help="calls in flight")]
 Timeout = Annotated[float, typer.Option(min=1, help="seconds for one call")]
@@ -191,8 +198,8 @@ def _choice(
     *,
     model: str,
     key: str | None,
-    how: str,
-    template: str,
+    how: Literal["auto", "logprobs", "verdict"],
+    template: Literal["pairwise", "arena"],
     samples: int,
     limits: Any,
     people: tuple[str | None, str, int],
@@ -201,36 +208,27 @@ def _choice(
     from accord.judges.llm import Style
     from accord.judges.people import Place
 
-    way: Any = _one_of("--judge-how", how, ("auto", "logprobs", "verdict"))
-    wording: Any = _one_of("--judge-template", template, ("pairwise", "arena"))
     database, project, overlap = people
     place = None if database is None else Place(database, project, overlap)
     return JudgeChoice(
         spec,
         model=model,
         key_variable=key,
-        style=Style(way, wording, samples),
+        style=Style(how, template, samples),
         limits=limits,
         place=place,
     )
 
 
-def _one_of(option: str, value: str, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise ConfigError(f"{option} is '{value}'", fix=f"choose one of {', '.join(known)}")
-    return value
-
-
-def _measured(judge: Judge, labels: Path, weak: str) -> Agreement:
+def _measured(judge: Judge, labels: Path, weak: Literal["refuse", "warn"]) -> Agreement:
     from accord.judges.agreement import require_agreement
 
-    action: Any = _one_of("--weak-judge", weak, ("refuse", "warn"))
     found = _agreement(judge, labels)
     typer.echo(
         f"judge {judge.name} agrees with {found.on} in {found.value:.3f} of {found.n} pairs "
         f"(95 % {found.low:.3f} to {found.high:.3f})"
     )
-    require_agreement(found, action)
+    require_agreement(found, weak)
     return found
 
 
@@ -247,7 +245,3 @@ def _agreement(judge: Judge, labels: Path) -> Agreement:
     if left:
         typer.echo(f"  {left} rows prefer no single reply and are left out")
     return agreement(judge, pairs, on=labels.name)
-
-
-COMMANDS: dict[Literal["suite", "judge"], Any] = {"suite": suite, "judge": judge}
-"""Joined to `accord eval`."""
