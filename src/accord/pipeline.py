@@ -37,15 +37,17 @@ LAB_JUDGES = ("lab:gold",)
 INDEX = "run.json"
 
 
-def input_field(kind: InputKind, default: Any = ..., *, description: str) -> Any:
+def input_field(kind: InputKind, default: Any = ..., *, description: str, outside: tuple[str, ...] = ()) -> Any:
     """Declare a config field that names an input: a stage of the run, an artifact, a path, a hub id, or `lab:...`.
 
     Args:
         kind: what is needed of it.
         default: usually the name of the stage that makes it in a standard run; None = optional.
         description: for --help.
+        outside: words, and beginnings that end in `//`, that name something the pipeline does not look for.
     """
-    return Field(default, description=description, json_schema_extra={"input": kind})
+    extra: dict[str, Any] = {"input": kind, "outside": list(outside)}
+    return Field(default, description=description, json_schema_extra=extra)
 
 
 @dataclass(frozen=True)
@@ -135,11 +137,18 @@ def references(config: Config) -> dict[str, tuple[InputKind, str]]:
     for name, kind in input_fields(type(config)).items():
         value: Any = getattr(config, name)
         if isinstance(value, str):
-            found[name] = (kind, value)
+            if not _is_outside(type(config), name, value):
+                found[name] = (kind, value)
         elif isinstance(value, Mapping):
             named = cast(Mapping[str, str], value)
             found |= {f"{name}.{key}": (kind, item) for key, item in named.items()}
     return found
+
+
+def _is_outside(config: type[Config], name: str, value: str) -> bool:
+    extra: Any = config.model_fields[name].json_schema_extra
+    words = cast(list[str], extra["outside"])
+    return any(value.startswith(word) if word.endswith("//") else value == word for word in words)
 
 
 def order(config: RunConfig, wanted: Iterable[str] | None = None) -> list[str]:

@@ -107,8 +107,8 @@ def preference_rates(
         seed: of the bootstrap.
 
     Returns:
-        Two rows. Pairs without any readable verdict are left out of both, and `parse_failures` says how many verdicts
-        could not be read.
+        One row, and a second one where preferences are graded. Pairs without any readable verdict are left out of both,
+        and `parse_failures` says how many verdicts could not be read.
     """
     known = [(c.p, prompt) for c, prompt in zip(comparisons, prompts, strict=True) if c.p is not None]
     seen = conduct(comparisons)
@@ -124,20 +124,16 @@ def preference_rates(
     }
     if not known:
         reason = lost or "there is nothing to compare"
-        return [
-            Measured(f"{what}, {name}", None, None, None, 0, **{**about, "reason": reason})
-            for what in ("win rate", "mean preference")
-        ]
+        return [Measured(f"win rate, {name}", None, None, None, 0, **{**about, "reason": reason})]
     values, clusters = [p for p, _ in known], [prompt for _, prompt in known]
     repeated = len(set(clusters)) < len(clusters)
     outcomes = [0.5 if p == 0.5 else float(p > 0.5) for p in values]
     rate = stats.win_rate(outcomes, clusters if repeated else None, seed=seed)
-    mean = stats.bootstrap_mean(values, clusters, seed=seed)
-    way = "bootstrap over prompts" if repeated else "Wilson"
-    return [
-        _measured(f"win rate, {name}", rate, way, about),
-        _measured(f"mean preference, {name}", mean, "bootstrap over prompts", about),
-    ]
+    rows = [_measured(f"win rate, {name}", rate, "bootstrap over prompts" if repeated else "Wilson", about)]
+    if values != outcomes:
+        mean = stats.bootstrap_mean(values, clusters, seed=seed)
+        rows.append(_measured(f"mean preference, {name}", mean, "bootstrap over prompts", about))
+    return rows
 
 
 def _measured(name: str, interval: stats.Interval, method: str, about: dict) -> Measured:

@@ -60,7 +60,7 @@ class RewardJudge:
     def compare(self, items: Sequence[tuple[Prompt, str, str]]) -> list[Comparison]:
         """P(a is better) = sigmoid of the difference of scores; for ensembles and attributes 1, 0.5 or 0."""
         ratings = self.rate([(prompt, reply) for prompt, a, b in items for reply in (a, b)])
-        return [self._compared(*ratings[i : i + 2]) for i in range(0, len(ratings), 2)]
+        return [_compared(self, *ratings[i : i + 2]) for i in range(0, len(ratings), 2)]
 
     def rate(self, items: Sequence[tuple[Prompt, str]]) -> list[Rating]:
         """Normalised scores; a reply that is too long for the model, or a score that is not finite, is an error."""
@@ -82,13 +82,23 @@ class RewardJudge:
             found.append(Rating(score.value, score.error or ""))
         return found
 
-    def _compared(self, a: Rating, b: Rating) -> Comparison:
-        if a.value is None or b.value is None:
-            return Comparison(None, error=a.error or b.error)
-        gap = a.value - b.value
+    def preference(self, a: float, b: float) -> float:
+        """P(a reply with score a is better than one with score b).
+
+        Args:
+            a: from `rate`.
+            b: from `rate`.
+        """
+        gap = a - b
         if self._scale is None:
-            return Comparison(0.5 if gap == 0 else float(gap > 0))
-        return Comparison(1 / (1 + math.exp(-max(min(gap * self._scale, 500.0), -500.0))))
+            return 0.5 if gap == 0 else float(gap > 0)
+        return 1 / (1 + math.exp(-max(min(gap * self._scale, 500.0), -500.0)))
+
+
+def _compared(judge: RewardJudge, a: Rating, b: Rating) -> Comparison:
+    if a.value is None or b.value is None:
+        return Comparison(None, error=a.error or b.error)
+    return Comparison(judge.preference(a.value, b.value))
 
 
 def _positions(model: Any) -> int | None:

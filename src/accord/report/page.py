@@ -13,6 +13,7 @@ from accord.report.bestofn import read_best_of_n
 from accord.report.formats import visible
 from accord.report.groups import read_groups
 from accord.report.labels import read_labels
+from accord.report.measured import HEADS, ability_table, measured_rows
 from accord.report.outcome import read_outcome
 from accord.report.paths import kl_figures, path_rows, read_eval_paths
 from accord.report.provenance import read_provenance
@@ -92,6 +93,8 @@ def render(run_dir: Path) -> str:
         values["frontier"], values["model_rows"] = frontier(outcome), model_table(outcome)
         values["gain_parts"], values["gain_rows"] = gain_table(outcome)
         values["extra"] = flat(outcome.extra)
+        values["ability_models"], values["ability_rows"] = ability_table(run)
+        values["measured_heads"], values["measured_rows"] = HEADS, measured_rows(run)
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,

@@ -16,7 +16,7 @@ from accord.pipeline import Context
 from accord.progress import track
 from accord.stages.configs.selection import BestOfNConfig
 from accord.stages.datasets import load
-from accord.stages.evaluate import judge_of
+from accord.stages.judging import judge_of
 from accord.stages.policies import engine_for, load_frozen, with_room
 from accord.stages.scorers import load_scorer
 from accord.train.selection import utility

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +14,32 @@ import torch
 
 from accord import lab, rng
 from accord.engines.base import Sampling
-from accord.errors import ConfigError, DataError, RewardError
+from accord.errors import DataError
+from accord.evals.abilities import Ability, Outcomes, table
+from accord.evals.abilities import markdown as abilities_markdown
+from accord.evals.comparing import Match, measured, pairings, win_row
 from accord.evals.judged import Judged, compare, model_summary, rates
+from accord.evals.judging import open_judge
+from accord.evals.measured import Measured, markdown
 from accord.functional import kl
 from accord.functional.masks import masked_sum
+from accord.judges.base import Judge
 from accord.models import chat
-from accord.models.build import score_stats
-from accord.models.checkpoint import load_reward, load_tokenizer, max_positions
+from accord.models.checkpoint import max_positions
 from accord.models.policy import CausalModel
 from accord.pipeline import LAB, Context, Input
 from accord.progress import track
-from accord.rewards.learned import LearnedReward
+from accord.stages import abilities, judging
 from accord.stages.configs import EvaluateConfig
 from accord.stages.datasets import load
 from accord.stages.policies import engine_for, load_frozen, with_room
 from accord.stages.training import device, prompt_key
+from accord.storage import write_atomic
 from accord.train.rollouts import rollout_batch
 from accord.types import Completion, Prompt, Rollout
+
+KEPT = "answered"
+"""Answers of the models that are done, while the stage runs."""
 
 
 def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
@@ -46,60 +57,169 @@ def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
     )
     prompts = [p.prompt for p in fitting]
     prompts = prompts if cfg.num_prompts < 0 else prompts[: cfg.num_prompts]
-    judge = judge_of(cfg.judge, ctx, prompts)
+    sets = abilities.read_sets(list(cfg.abilities), ctx)
+    with ExitStack() as opened:
+        scoring = judging.judge_of(cfg.judge, ctx, prompts) if judging.scores(cfg) else None
+        judge = (
+            scoring.judge
+            if scoring is not None
+            else opened.enter_context(open_judge(judging.choice_of(cfg, ctx), cache=ctx.work.run_dir / judging.CACHE))
+        )
+        accuracy = judging.measured_judge(cfg, ctx, judge)
+        answers, divergence, able = _answers(cfg, ctx, base, base_tokenizer, prompts, sets)
+        for name, source in ctx.many("answers").items():
+            answers[name] = given_answers(source, prompts)
+            divergence[name] = _kl_of_choice(source, models[cfg.baseline])
+        judged = {} if scoring is None else {name: scoring(given) for name, given in answers.items()}
+        pairs = pairings(list(answers), cfg.baseline, every=cfg.compare == "all" or scoring is not None)
+        if scoring is not None:
+            matches = [Match(a, b, tuple(map(scoring.preference, judged[a], judged[b]))) for a, b in pairs]
+        else:
+            matches = _matches(pairs, judge, answers, prompts)
+        seed = rng.derive(ctx.run.seed, ctx.work.stage, "bootstrap")
+        lengths = {name: [len(c.token_ids) for c in given] for name, given in answers.items()}
+        texts = {name: [c.text for c in given] for name, given in answers.items()}
+        rows = measured(matches, texts, [prompt_key(p) for p in prompts], judge=judge, accuracy=accuracy, seed=seed)
+        results: dict[str, Any] = {
+            "judge": cfg.judge if cfg.judge_model is None else f"{cfg.judge_model} at {cfg.judge}",
+            "judge_accuracy": None if accuracy is None else accuracy.row(),
+            "baseline": cfg.baseline,
+            "sampling": {"temperature": cfg.temperature, "top_p": cfg.top_p, "top_k": cfg.top_k},
+            "models": {
+                name: {
+                    **(
+                        model_summary(judged[name], lengths[name], seed=seed)
+                        if judged
+                        else {"length": sum(lengths[name]) / len(prompts)}
+                    ),
+                    "kl": divergence[name],
+                }
+                for name in answers
+            },
+            "win_rates": _win_rates(cfg, matches, judged, lengths, seed),
+            "measured": [row.row() for row in rows],
+            "abilities": table(able, cfg.baseline, seed=seed),
+            "extra": _of_the_lab(prompts, judged, seed) if cfg.judge.startswith(LAB) else {},
+        }
+    ctx.work.path("results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    ctx.work.path("results.md").write_text(_page(cfg, rows, results["abilities"]), encoding="utf-8")
+    _write_answers(ctx, prompts, answers, judged, cfg.judge.startswith(LAB))
+    shutil.rmtree(ctx.work.path(KEPT), ignore_errors=True)
+    _say(ctx, results)
+    return {
+        **{f"utility_{name}": results["models"][name]["utility"]["value"] for name in judged},
+        **{f"win_rate_{row['a']}": row["win_rate"] for row in results["win_rates"] if row["b"] == cfg.baseline},
+        "prompts": len(prompts),
+    }
+
+
+def _answers(
+    cfg: EvaluateConfig,
+    ctx: Context,
+    base: CausalModel,
+    base_tokenizer: Any,
+    prompts: Sequence[Prompt],
+    sets: Sequence[abilities.Set],
+) -> tuple[dict[str, list[Completion]], dict[str, float | None], list[Ability]]:
+    """Answers, KL to the baseline and abilities of every model; what is there already is not made again."""
+    models = ctx.many("models")
     answers: dict[str, list[Completion]] = {}
     divergence: dict[str, float | None] = {}
+    outcomes: dict[str, dict[str, Outcomes]] = {}
+    vocabularies: dict[str, dict[str, int]] = {}
+    kept = ctx.work.path(KEPT)
+    kept.mkdir(exist_ok=True)
     with track(ctx.work.stage, total=len(prompts) * len(models)) as bar:
-        for name, source in models.items():
-            policy, tokenizer = load_frozen(source.location)
-            answers[name], ids = _answer(cfg, ctx, policy, tokenizer, prompts, bar.update)
-            comparable = tokenizer.get_vocab() == base_tokenizer.get_vocab()
-            if name == cfg.baseline:
-                divergence[name] = 0.0  # of a model to itself
-            else:
-                divergence[name] = _kl(policy, base, ids, answers[name], tokenizer.pad_token_id) if comparable else None
-    for name, source in ctx.many("answers").items():
-        answers[name] = given_answers(source, prompts)
-        divergence[name] = _kl_of_choice(source, models[cfg.baseline])
-    judged = {name: judge(given) for name, given in answers.items()}
-    lengths = {name: [len(c.token_ids) for c in given] for name, given in answers.items()}
-    seed = rng.derive(ctx.run.seed, ctx.work.stage, "bootstrap")
-    results: dict[str, Any] = {
-        "judge": cfg.judge,
-        "baseline": cfg.baseline,
-        "sampling": {"temperature": cfg.temperature, "top_p": cfg.top_p, "top_k": cfg.top_k},
-        "models": {
-            name: {**model_summary(judged[name], lengths[name], seed=seed), "kl": divergence[name]} for name in answers
-        },
-        "win_rates": [
-            compare(
-                (name, judged[name], lengths[name]),
-                (cfg.baseline, judged[cfg.baseline], lengths[cfg.baseline]),
-                seed=seed,
-            )
-            for name in answers
-            if name != cfg.baseline
-        ],
-        "extra": {},
+        for number, (name, source) in enumerate(models.items()):
+            path = kept / f"{number}.json"
+            if not path.exists():
+                policy, tokenizer = load_frozen(source.location)
+                made, ids = _answer(cfg, ctx, policy, tokenizer, prompts, bar.update)
+                comparable = tokenizer.get_vocab() == base_tokenizer.get_vocab()
+                of_it = 0.0 if name == cfg.baseline else None  # of a model to itself
+                if comparable and of_it is None:
+                    of_it = _kl(policy, base, ids, made, tokenizer.pad_token_id)
+                able = abilities.measure(
+                    sets, policy, tokenizer, ctx, reply=cfg.max_completion_length, max_batch=cfg.max_batch
+                )
+                state = {
+                    "answers": [c.model_dump(mode="json") for c in made],
+                    "kl": of_it,
+                    "abilities": {key: asdict(value) for key, value in able.items()},
+                    "vocabulary": tokenizer.get_vocab() if sets else {},
+                }
+                write_atomic(path, json.dumps(state).encode())
+            # Always as it is on the disk, so that a stage that was killed goes on with the very same numbers.
+            state = json.loads(path.read_bytes())
+            answers[name] = [Completion.model_validate(row) for row in state["answers"]]
+            divergence[name] = state["kl"]
+            outcomes[name] = {
+                key: Outcomes(tuple(o["values"]), tuple(o["clusters"])) for key, o in state["abilities"].items()
+            }
+            vocabularies[name] = state["vocabulary"]
+    return answers, divergence, abilities.abilities(sets, outcomes, vocabularies)
+
+
+def _matches(
+    pairs: Sequence[tuple[str, str]],
+    judge: Judge,
+    answers: Mapping[str, Sequence[Completion]],
+    prompts: Sequence[Prompt],
+) -> list[Match]:
+    """Compare; in one request, so that people get all tasks at once."""
+    items = [(p, x.text, y.text) for a, b in pairs for p, x, y in zip(prompts, answers[a], answers[b], strict=True)]
+    said = judge.compare(items)
+    size = len(prompts)
+    return [Match(a, b, tuple(said[i * size : (i + 1) * size])) for i, (a, b) in enumerate(pairs)]
+
+
+def _win_rates(
+    cfg: EvaluateConfig,
+    matches: Sequence[Match],
+    judged: Mapping[str, Sequence[Judged]],
+    lengths: Mapping[str, Sequence[int]],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Against the baseline first; a judge of single answers also says by how much."""
+    if not judged:
+        return [win_row(match, lengths) for match in matches]
+    return [
+        compare((m.a, judged[m.a], lengths[m.a]), (m.b, judged[m.b], lengths[m.b]), seed=seed)
+        for m in matches
+        if m.b == cfg.baseline
+    ]
+
+
+def _of_the_lab(prompts: Sequence[Prompt], judged: Mapping[str, Sequence[Judged]], seed: int) -> dict[str, Any]:
+    groups = [str(p.meta.get("family", "")) for p in prompts]
+    best = [lab.score(p, lab.best_reply(p)).utility for p in prompts]
+    random = [lab.score(p, lab.random_reply(p, seed)).utility for p in prompts]
+    return {
+        "rates": {name: rates(found, groups) for name, found in judged.items()},
+        "headroom": {"best": sum(best) / len(best), "random": sum(random) / len(random)},
     }
-    if cfg.judge.startswith(LAB):
-        groups = [str(p.meta.get("family", "")) for p in prompts]
-        results["extra"]["rates"] = {name: rates(judged[name], groups) for name in answers}
-        best = [lab.score(p, lab.best_reply(p)).utility for p in prompts]
-        random = [lab.score(p, lab.random_reply(p, seed)).utility for p in prompts]
-        results["extra"]["headroom"] = {"best": sum(best) / len(best), "random": sum(random) / len(random)}
-    ctx.work.path("results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
-    _write_answers(ctx, prompts, answers, judged, cfg.judge.startswith(LAB))
+
+
+def _page(cfg: EvaluateConfig, rows: Sequence[Measured], able: Sequence[Mapping[str, Any]]) -> str:
+    parts = ["# Evaluation\n", markdown(rows)]
+    if able:
+        parts += ["## Base abilities\n", abilities_markdown(able, cfg.baseline)]
+    return "\n".join(parts)
+
+
+def _say(ctx: Context, results: Mapping[str, Any]) -> None:
     for row in results["win_rates"]:
+        if row["win_rate"] is None:
+            ctx.say(f"  {row['a']} against {row['b']}: no readable verdict")
+            continue
         ctx.say(
             f"  {row['a']} against {row['b']}: win rate {row['win_rate']:.3f} [{row['low']:.3f}, {row['high']:.3f}], "
             f"length {row['length_a']:.1f} against {row['length_b']:.1f} tokens"
         )
-    return {
-        **{f"utility_{name}": results["models"][name]["utility"]["value"] for name in answers},
-        **{f"win_rate_{row['a']}": row["win_rate"] for row in results["win_rates"]},
-        "prompts": len(prompts),
-    }
+    for row in results["abilities"]:
+        lost = [name for name, found in row["models"].items() if found["worse"]]
+        if lost:
+            ctx.say(f"  {row['name']} ({row['kind']}) is worse than before in {', '.join(lost)}")
 
 
 def _answer(
@@ -189,49 +309,6 @@ def _kl_of_choice(source: Input, baseline: Input) -> float | None:
     if manifest is None or drawn_from is None or drawn_from.fingerprint != baseline.fingerprint:
         return None
     return manifest.metrics.get("kl")
-
-
-def judge_of(name: str, ctx: Context, prompts: Sequence[Prompt]) -> Callable[[Sequence[Completion]], list[Judged]]:
-    """The judge as a function of the answers to `prompts`; loaded first, so that a wrong one costs no generation.
-
-    Args:
-        name: what the config field `judge` says.
-        ctx: the running stage, with the input `judge`.
-        prompts: what is answered.
-
-    Raises:
-        ConfigError: the lab is asked about prompts that are not its own.
-    """
-    if name.startswith(LAB):
-        if not all(lab.is_lab(p) for p in prompts):
-            raise ConfigError(f"{name} knows the truth about lab prompts only", fix="name a reward model as judge")
-
-        def gold(answers: Sequence[Completion]) -> list[Judged]:
-            golds = [lab.score(p, c.text) for p, c in zip(prompts, answers, strict=True)]
-            return [Judged(g.utility, g.parts, g.labels) for g in golds]
-
-        return gold
-    location = ctx.inputs["judge"].location
-    tokenizer: Any = load_tokenizer(location)
-    model = load_reward(location).to(device()).requires_grad_(False)
-    mean, std = score_stats(model.inner.config)
-    reward = LearnedReward(model, pad_id=tokenizer.pad_token_id, mean=mean, std=std)
-
-    def learned(answers: Sequence[Completion]) -> list[Judged]:
-        # Text, not ids: the judged models may have other tokenizers than the judge.
-        replies = [chat.encode_completion(tokenizer, c.text) for c in answers]
-        sequences = [[*chat.encode_prompt(tokenizer, p.messages), *r] for p, r in zip(prompts, replies, strict=True)]
-        scores = reward.score_ids(sequences, [len(r) for r in replies])
-        bad = sum(not math.isfinite(s) for s in scores)
-        if bad:
-            raise RewardError(
-                f"the judge gives {bad} of {len(scores)} answers no finite score",
-                where=location,
-                fix="train the reward model again, or name another judge",
-            )
-        return [Judged(value) for value in scores]
-
-    return learned
 
 
 def _write_answers(
