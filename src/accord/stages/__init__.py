@@ -67,7 +67,7 @@ STAGES: dict[str, Stage] = {
         Stage("expert", 1, configs.ExpertConfig, "policy", {"model": "model"}, _code("expert")),
         Stage("online_dpo", 1, configs.OnlineDPOConfig, "policy", {"model": "model"}, _code("online_dpo")),
         Stage("attacker", 1, configs.AttackerConfig, "attacker", {"model": "model"}, _code("redteam_attacker")),
-        Stage("redteam", 1, configs.RedteamConfig, "preferences", {"data": "pairs.jsonl"}, _code("redteam")),
+        Stage("redteam", 1, configs.RedteamConfig, "redteam", {"data": "pairs.jsonl"}, _code("redteam")),
         Stage("evaluate", 1, configs.EvaluateConfig, "results", {"data": "answers.jsonl"}, _code("evaluate")),
         Stage("report", 1, configs.ReportConfig, "report", {}, _code("report"), whole_run=True),
     )
