@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import signal
 import socket
@@ -16,8 +17,8 @@ import httpx
 import pytest
 
 from accord import cli
-from accord.collect import gold, people
-from accord.collect.app.serve import address_of, listen
+from accord.collect import gold, people, reading
+from accord.collect.app.serve import address_of, listen, only_server
 from accord.collect.database import open_store
 from accord.collect.verdicts import Verdict
 from accord.errors import AccordError, ConfigError
@@ -183,6 +184,16 @@ def test_the_port_is_taken_before_the_address_is_printed_and_without_nagle() -> 
     with pytest.raises(ConfigError, match="cannot listen"):
         listen("127.0.0.1", port)
     taken.close()
+
+
+def test_a_second_server_on_one_sqlite_file_is_refused(accord: Any) -> None:
+    accord("init")
+    with open_store("labels.db") as store:
+        with only_server(store), pytest.raises(ConfigError, match=f"process {os.getpid()} on .* serves this database"):
+            accord("serve", "--port", "0", "--tasks", "tasks.jsonl")
+        assert reading.progress(store, "default").tasks.total == 0, "refused before anything is imported"
+        with only_server(store):
+            pass
 
 
 def test_serving_needs_no_configuration_and_stops_politely(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def serve(  # noqa: PLR0913  (options, all with defaults)
     from accord.collect.app.settings import AppSettings, unlimited
     from accord.collect.records import ProjectSettings
 
-    with server.listen(host, port) as taken, open_database(db, create=True) as store:
+    with server.listen(host, port) as taken, open_database(db, create=True) as store, server.only_server(store):
         settings = AppSettings(project=project, base_url=base_url, reload_pages=reload_pages)
         settings = unlimited(settings) if no_rate_limit else settings
         address = (base_url or server.address_of(taken)).rstrip("/")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import signal
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
 
@@ -16,6 +19,7 @@ from accord.collect.app.settings import AppSettings
 from accord.collect.database import Store
 from accord.collect.records import ProjectSettings
 from accord.errors import ConfigError
+from accord.storage import io_errors
 
 GRACE_S = 10
 """Seconds that requests under way are given when the server is told to stop."""
@@ -32,6 +36,39 @@ def first_link(store: Store, base: str, settings: AppSettings) -> str | None:
     projects.ensure_project(store, settings.project, ProjectSettings())
     token = people.admin_link(store)
     return f"{base}/join/{token}" if token else None
+
+
+@contextmanager
+def only_server(store: Store) -> Generator[None]:
+    """Hold an SQLite file for this server; released even by kill -9. PostgreSQL is made for several.
+
+    A second server on the file would have rate limits and a queue of writers of its own, and the two would wait for
+    each other by sleeping.
+
+    Raises:
+        ConfigError: another server has it; its process is named.
+    """
+    if store.dialect != "sqlite":
+        yield
+        return
+    path = Path(f"{store.url.database}.lock")
+    with io_errors("open the lock of the database", path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+            raise ConfigError(
+                f"{holder} serves this database already",
+                where=store.describe(),
+                fix="stop it, use its site, or put the labels into PostgreSQL",
+            ) from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
 
 
 def listen(host: str, port: int) -> socket.socket:
