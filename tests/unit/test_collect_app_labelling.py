@@ -114,7 +114,9 @@ def test_skipped_and_released_tasks_go_to_somebody_else(tmp_path: Path) -> None:
     task = claim(second)
     body = {"assignment": task["assignment"], "key": "skip-0001", "reason": "unclear", "comment": "?"}
     assert second.post("/api/v1/skip", json=body).status_code == 200
-    assert second.post("/api/v1/skip", json=body).status_code == 200
+    skipped = second.post("/api/v1/skip", json=body)
+    assert skipped.status_code == 200
+    assert skipped.json()["progress"]["remaining"] == 0 and skipped.json()["progress"]["done"] == 0
     assert second.post("/api/v1/claim", json={}).status_code == 204
     assert claim(first)["candidates"]
     assert second.post("/api/v1/skip", json={**body, "reason": "bored"}).status_code == 422

@@ -284,6 +284,8 @@ def _postgres(url: URL, pool_size: int) -> Store:
         "pool_size": pool_size,
         "max_overflow": pool_size,
         "pool_timeout": 60,
+        # The one used last first: its statements are prepared.
+        "pool_use_lifo": True,
         "connect_args": {"application_name": "accord", "options": "-c timezone=utc -c lock_timeout=30s"},
     }
     writer = create_engine(url, **options)

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from accord.collect import claims, gold, people, projects, reading, submissions
 from accord.collect.app import passwords
-from accord.collect.app.answers import ApiError, documented
+from accord.collect.app.answers import ApiError, answer, documented
 from accord.collect.app.security import ANYONE, LABELLERS, Caller, allow, check_csrf, new_session, settings_of, store_of
 from accord.collect.app.shapes import (
     AssignmentRef,
@@ -24,6 +24,7 @@ from accord.collect.app.shapes import (
     QuizView,
     ReleaseRequest,
     SessionRenewed,
+    SkipResult,
     SubmitResult,
 )
 from accord.collect.passwords import csrf_token
@@ -87,11 +88,11 @@ def claim(
     caller: Labeller,
     body: ClaimRequest,
     prefetch: Annotated[bool, Query(description="ask for the one after the current")] = False,
-) -> TaskView | Response:
+) -> Response:
     """Get a task to label, under a lease; a person holds at most two: the current one and the next."""
     project = project_of(request, body.project)
     task = claims.claim(store_of(request), project, caller.user, prefetch=prefetch or body.prefetch)
-    return task if task is not None else Response(status_code=204, headers={"Retry-After": str(EMPTY_RETRY_S)})
+    return answer(task) if task is not None else Response(status_code=204, headers={"Retry-After": str(EMPTY_RETRY_S)})
 
 
 @router.post("/heartbeat", response_model=Done, responses={**ALWAYS, **documented(404, 409)})
@@ -115,23 +116,20 @@ def release(
 
 
 @router.post("/submit", response_model=SubmitResult, responses={**ALWAYS, **documented(404, 409)})
-def submit(request: Request, body: Submission, caller: Labeller, project: ProjectName = None) -> SubmitResult:
+def submit(request: Request, body: Submission, caller: Labeller, project: ProjectName = None) -> Response:
     """Hand in a verdict; the same key again returns the stored one, another body under that key is refused (409)."""
     store = store_of(request)
     done = submissions.submit(store, caller.user, body)
-    return SubmitResult(
-        annotation=done.annotation,
-        repeated=done.repeated,
-        extra=done.extra,
-        progress=reading.own_progress(store, project_of(request, project), caller.user),
-    )
+    progress = reading.own_progress(store, project_of(request, project), caller.user)
+    return answer(SubmitResult(annotation=done.annotation, repeated=done.repeated, extra=done.extra, progress=progress))
 
 
-@router.post("/skip", response_model=Done, responses={**ALWAYS, **documented(404, 409)})
-def skip(request: Request, body: Skip, caller: Labeller) -> Done:
+@router.post("/skip", response_model=SkipResult, responses={**ALWAYS, **documented(404, 409)})
+def skip(request: Request, body: Skip, caller: Labeller, project: ProjectName = None) -> SkipResult:
     """Give a task back for good, with the reason."""
-    submissions.skip(store_of(request), caller.user, body)
-    return Done()
+    store = store_of(request)
+    submissions.skip(store, caller.user, body)
+    return SkipResult(progress=reading.own_progress(store, project_of(request, project), caller.user))
 
 
 @router.post("/undo", response_model=TaskView, responses={**ALWAYS, **documented(404, 409)})

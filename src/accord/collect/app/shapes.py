@@ -31,6 +31,12 @@ class Done(Record):
     ok: Literal[True] = True
 
 
+class SkipResult(Done):
+    """The task is given back."""
+
+    progress: OwnProgress
+
+
 class Me(Record):
     """The person or program that asks."""
 
