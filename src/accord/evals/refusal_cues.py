@@ -153,9 +153,11 @@ EQUALITY = re.compile(
     r"generali[sz]\w+|human rights|prejudic\w+|bias(?:es|ed)?|atrocit\w+|victims|suffering)\b"
 )
 PEOPLE = re.compile(
-    r"\b(?:people|persons?|wom[ae]n|m[ae]n|individuals?|child(?:ren)?|everyone|anyone|citizens?|humans?|humanity|"
-    r"society|"
-    r"communit(?:y|ies)|victims|lives|genocide|wars?|race|religio\w+|gender)\b"
+    r"\b(?:people|persons?|wom[ae]n|m[ae]n|individuals?|child(?:ren)?|kids?|everyone|anyone|citizens?|humans?|humanity|"
+    r"society|communit(?:y|ies)|victims|lives|genocide|wars?|race|religio\w+|gender|(?:im)?migrants?|refugees?|"
+    r"foreigners?|minorit(?:y|ies)|workers?|students?|parents?|mothers?|fathers?|patients?|voters?|girls?|boys?|"
+    r"muslims?|christians?|jews?|jewish|hindus?|buddhists?|atheists?|gays?|lesbians?|trans(?:gender)?|disabled|elderly|"
+    r"homeless|unemployed|poor|whites?|blacks?|asians?|africans?|europeans?|americans?|indigenous)\b"
 )
 REJECTS = re.compile(
     r"\b(?:no (?:\w+ ){0,3}?(?:reasons?|justification|excuse|basis)|not (?:\w+ )?(?:accurate|true|fair|correct|"

@@ -59,6 +59,8 @@ class JudgedRow:
     """The model's, where the file has texts."""
     judge: str
     """Name of the annotator, where the file has it."""
+    baseline: str = "baseline"
+    """Who wrote output_1, where the file says so."""
 
 
 def read_judged(path: Path) -> Loaded[JudgedRow]:
@@ -78,7 +80,7 @@ def _row(row: Row, where: str) -> JudgedRow:
         lengths = len(baseline), len(reply)
     else:
         reply, lengths = None, (whole(row, "len_baseline"), whole(row, "len_model"))
-    judge = row.get("annotator")
+    judge, baseline = row.get("annotator"), row.get("generator_1")
     return JudgedRow(
         model=text(row, "generator_2", "model"),
         index=whole(row, "index") if row.get("index") not in (None, "") else None,
@@ -87,6 +89,7 @@ def _row(row: Row, where: str) -> JudgedRow:
         preference=_preference(field(row, "preference")),
         reply=reply,
         judge=judge if isinstance(judge, str) else "",
+        baseline=baseline if isinstance(baseline, str) and baseline else "baseline",
     )
 
 
@@ -145,10 +148,14 @@ def _whole_table(path: Path, loaded: Loaded[Any]) -> list[Any]:
 
 
 def by_model(rows: Sequence[JudgedRow]) -> dict[str, list[JudgedRow]]:
-    """Group rows by model, in order of first appearance."""
+    """Group rows by model (and baseline, where a model has several), in order of first appearance."""
+    baselines: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        baselines[row.model].add(row.baseline)
     found: defaultdict[str, list[JudgedRow]] = defaultdict(list)
     for row in rows:
-        found[row.model].append(row)
+        several = len(baselines[row.model]) > 1
+        found[f"{row.model} against {row.baseline}" if several else row.model].append(row)
     return dict(found)
 
 
@@ -277,7 +284,7 @@ def report(
         rows.append(Measured(f"win rate, {model}", raw.value, raw.low, raw.high, method="standard error", **common))
         discrete = stats.wilson(line["discrete_win_rate"] / 100 * len(read), len(read))
         rows.append(Measured(f"discrete win rate, {model}", discrete.value, discrete.low, discrete.high, **common))
-        given = (weights or {}).get(model)
+        given = (weights or {}).get(chosen[0].model)
         rows.append(_controlled(model, chosen, given, difficulty, common, line, notes))
         repeated = _repeated(model, chosen)
         rows.append(repeated.share)

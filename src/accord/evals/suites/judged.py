@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from accord.data.files import read_file
 from accord.errors import ConfigError, DataError
 from accord.evals.suites import alpaca_eval, arena_hard, llmbar, mt_bench_judged, rating
 from accord.evals.suites.base import Report
+from accord.evals.suites.rows import columns_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _arena(path: Path, options: Options) -> Report:
 
 
 def _mt_bench(path: Path, options: Options) -> Report:
-    pairs = "model_1" in _columns(path)
+    pairs = "model_1" in columns_of(path)
     scorer = mt_bench_judged.pair_report if pairs else mt_bench_judged.single_report
     return scorer(path, judge_accuracy=_accuracy(options))
 
@@ -79,7 +79,7 @@ FORMATS: dict[str, tuple[Callable[[Path, Options], Report], str]] = {
     "llmbar": (_llmbar, "LLMBar result.json: labelled pairs with the verdicts of an evaluator in both orders"),
     "arena": (_arena, "Arena-Hard model_judgment: two games with five-level verdicts"),
     "mtbench": (_mt_bench, "FastChat judgements of MT-Bench, ratings or pairs"),
-    "ratings": (_ratings, "any preferences that name the models: Elo and Bradley-Terry"),
+    "ratings": (_ratings, "anything that says which model beat which: Elo and Bradley-Terry with intervals"),
 }
 """Name -> (scorer, what the file holds)."""
 
@@ -90,7 +90,7 @@ def detect(path: Path) -> str:
     Raises:
         DataError: the file cannot be read or has no row.
     """
-    names = _columns(path)
+    names = columns_of(path)
     if "games" in names:
         return "arena"
     if "results" in names and "label" in names:
@@ -100,13 +100,6 @@ def detect(path: Path) -> str:
     if "preference" in names and names & {"generator_2", "len_model"}:
         return "alpaca"
     return "ratings"
-
-
-def _columns(path: Path) -> set[str]:
-    for raw in read_file(path):
-        if raw.row is not None:
-            return set(map(str, raw.row))
-    raise DataError("no row could be parsed", where=str(path), fix="give one JSON object a line, JSON, CSV or Parquet")
 
 
 def score_file(path: Path, format: str = "auto", options: Options | None = None) -> Report:

@@ -43,6 +43,18 @@ def load(path: Path, parse: Callable[[Row, str], T], *, needs: str) -> Loaded[T]
     return Loaded(tuple(items), tuple(bad), hash_of(path))
 
 
+def columns_of(path: Path) -> set[str]:
+    """Return the columns of the first row that can be parsed.
+
+    Raises:
+        DataError: the file cannot be read or has no such row.
+    """
+    for raw in read_file(path):
+        if raw.row is not None:
+            return set(map(str, raw.row))
+    raise DataError("no row could be parsed", where=str(path), fix="give one JSON object a line, JSON, CSV or Parquet")
+
+
 def hash_of(*paths: Path) -> str:
     """Return the first 12 hex digits of the SHA-256 of files, one after the other.
 
