@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from accord.types import Rollout, Score
 
@@ -14,3 +14,10 @@ class RewardFn(Protocol):
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """Return one score a rollout, in order. A failure is a Score with an error, never a zero."""
         ...
+
+
+@runtime_checkable
+class TakesRollouts(RewardFn, Protocol):
+    """A RewardFn that may be named in `reward_funcs`: it says that it wants rollouts, not columns of text."""
+
+    takes_rollouts: ClassVar[Literal[True]]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -57,8 +58,9 @@ class LearnedReward:
         self.length = stored_length(model) if length == "stored" else length
         self.token_budget = token_budget
         self.device = next(model.parameters()).device
+        self.distances: Callable[[np.ndarray], np.ndarray] | None = None
+        """How far features are from those of training replies; when set, scores have a part `distance`."""
 
-    @torch.no_grad()
     def score_ids(self, sequences: Sequence[Sequence[int]], lengths: Sequence[int] | None = None) -> list[float]:
         """Normalised scores of whole token sequences (prompt and reply).
 
@@ -70,26 +72,72 @@ class LearnedReward:
         Raises:
             ValueError: the lengths are needed and missing, or not one a sequence.
         """
+        return self._read(sequences, lengths)
+
+    def features(self, sequences: Sequence[Sequence[int]], lengths: Sequence[int]) -> np.ndarray:
+        """What the head reads of whole token sequences: the last hidden states, float64 [N, D].
+
+        Args:
+            sequences: token ids, at least one.
+            lengths: tokens of each reply.
+        """
+        rows: list[np.ndarray] = []
+        places: list[int] = []
+        self._read(sequences, lengths, lambda at, state: (places.extend(at), rows.append(state)))
+        return np.concatenate(rows)[np.argsort(places)]
+
+    @torch.no_grad()
+    def _read(
+        self,
+        sequences: Sequence[Sequence[int]],
+        lengths: Sequence[int] | None,
+        see: Callable[[list[int], np.ndarray], object] | None = None,
+    ) -> list[float]:
+        """Scores; `see` is told the places and the features of the rows of every forward."""
         if self.length is not None and (lengths is None or len(lengths) != len(sequences)):
             raise ValueError("a length slope is subtracted from the scores: give the length of each reply")
         scores = [0.0] * len(sequences)
         options = {"pad_id": self.pad_id, "token_budget": self.token_budget, "device": self.device}
-        for rows, micro in numbered_micros(sequences, lengths, **options):
-            out = self.model(micro)
-            assert out.score_B is not None
-            for index, score in zip(rows, out.score_B.double().tolist(), strict=True):
-                if self.length is not None and lengths is not None:
-                    score -= self.length.slope * (lengths[index] - self.length.mean)
-                scores[index] = (score - self.mean) / self.std
+        states: list[np.ndarray] = []
+        handle = None
+        if see is not None:
+            handle = cast(nn.Module, self.model.head).register_forward_pre_hook(
+                lambda _, inputs: states.append(inputs[0].detach().double().cpu().numpy())
+            )
+        try:
+            for rows, micro in numbered_micros(sequences, lengths, **options):
+                out = self.model(micro)
+                assert out.score_B is not None
+                if see is not None:
+                    see(rows, states.pop())
+                for index, score in zip(rows, out.score_B.double().tolist(), strict=True):
+                    if self.length is not None and lengths is not None:
+                        score -= self.length.slope * (lengths[index] - self.length.mean)
+                    scores[index] = (score - self.mean) / self.std
+        finally:
+            if handle is not None:
+                handle.remove()
         return scores
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """Score rollouts by their exact token ids; a number that is not finite is a Score with an error."""
+        """Score rollouts by their exact token ids; a number that is not finite is a Score with an error.
+
+        With `distances` every score has a part `distance`.
+        """
         sequences = [[*r.prompt_ids, *r.completion.token_ids] for r in rollouts]
-        values = self.score_ids(sequences, [len(r.completion.token_ids) for r in rollouts])
+        lengths = [len(r.completion.token_ids) for r in rollouts]
+        parts: list[dict[str, float]] = [{} for _ in rollouts]
+        measure = self.distances
+
+        def see(rows: list[int], states: np.ndarray) -> None:
+            assert measure is not None
+            for row, distance in zip(rows, measure(states).tolist(), strict=True):
+                parts[row] = {"distance": distance}
+
+        values = self._read(sequences, lengths, None if measure is None else see)
         return [
-            Score(value=v) if math.isfinite(v) else Score(value=None, error=f"the reward model gave {v}")
-            for v in values
+            Score(value=v, parts=p) if math.isfinite(v) else Score(value=None, error=f"the reward model gave {v}")
+            for v, p in zip(values, parts, strict=True)
         ]
 
 

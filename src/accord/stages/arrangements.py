@@ -29,6 +29,8 @@ class Arrangement:
     """Log-probabilities of the frozen reference."""
     reward: Callable[[Sequence[Rollout]], list[Score]]
     """Normalised scores of the learned reward model."""
+    learned: LearnedReward
+    """What `reward` asks."""
     parked: Parked | None
     """Frozen models that wait in host memory; None when they stay where they work."""
 
@@ -63,7 +65,7 @@ def arrange(cfg: Arranged, loaded: Loaded, reward_location: str, *, temperature:
         shared = share_base(loaded.policy, reward_location)
         learned = LearnedReward(shared.reward, pad_id=loaded.pad_id, mean=shared.mean, std=shared.std)
         module = shared.module if critic else loaded.policy
-        return Arrangement(module, loaded.reference_forward(None, temperature), learned, None)
+        return Arrangement(module, loaded.reference_forward(None, temperature), learned, learned, None)
     judge = load_reward(reward_location)
     share_prompts(judge, getattr(cfg, "share_prompts", True))
     if not cfg.offload_frozen:
@@ -75,7 +77,7 @@ def arrange(cfg: Arranged, loaded: Loaded, reward_location: str, *, temperature:
     ref = loaded.reference_forward(reference, temperature)
     learned = LearnedReward(judge, pad_id=loaded.pad_id, mean=mean, std=std)
     if not cfg.offload_frozen:
-        return Arrangement(module, ref, learned, None)
+        return Arrangement(module, ref, learned, learned, None)
     learned.device = device()  # where it works, not where it waits
     parked = Parked(judge, *([] if reference is None else [reference]), device=device())
 
@@ -87,4 +89,4 @@ def arrange(cfg: Arranged, loaded: Loaded, reward_location: str, *, temperature:
         with parked.visit():
             return learned(rollouts)
 
-    return Arrangement(module, visiting_ref, visiting_reward, parked)
+    return Arrangement(module, visiting_ref, visiting_reward, learned, parked)

@@ -19,7 +19,7 @@ from accord.errors import ConfigError
 from accord.models.build import zero_head
 from accord.models.policy import ActorCritic
 from accord.pipeline import Context
-from accord.rewards.base import RewardFn
+from accord.rewards.base import RewardFn, TakesRollouts
 from accord.rewards.combine import weighted_sum
 from accord.rewards.load import is_plain, load_reward_fn
 from accord.rewards.rules import CallableReward
@@ -27,8 +27,9 @@ from accord.stages.arrangements import Arrangement, arrange
 from accord.stages.cards import model_card
 from accord.stages.configs.online import OnPolicyConfig, PPOConfig
 from accord.stages.datasets import check_usable, load
+from accord.stages.monitors import monitor_for, references_for
 from accord.stages.policies import Loaded, check_reward_tokenizer, load_policy, with_room
-from accord.stages.probe import make_probe
+from accord.stages.probe import held_out, make_probe
 from accord.stages.training import device, train
 from accord.train.algorithms import ALGORITHMS, Algorithm
 from accord.train.examples import from_demonstrations, from_documents
@@ -95,6 +96,22 @@ def run(cfg: OnPolicyConfig, ctx: Context, own_reward: RewardFn | None = None) -
     objective = _objective(algorithm, cfg)
     if cfg.ptx_coef:
         source, objective = Mixed(rollouts, _examples(cfg, ctx, loaded)), WithNLL(objective, cfg.ptx_coef)
+    one = Sampling(max_new_tokens=cfg.max_completion_length, temperature=cfg.temperature)
+    held = held_out(ctx, cfg, tokenizer, rollouts.engine, one)
+    resamples = rollouts.settings.resample > 0
+    rollouts.references = references_for(ctx, cfg, rollouts, num_rounds=cfg.num_rounds, resamples=resamples)
+    monitor = monitor_for(
+        ctx,
+        cfg,
+        cfg.diagnosis,
+        replies=rollouts,
+        tokenizer=tokenizer,
+        module=module,
+        sampling=one,
+        prompts=held,
+        learned=arranged.learned if arranged is not None and _scores_alone(cfg, ctx) else None,
+        reward_location=None if cfg.reward_model is None else ctx.inputs["reward_model"].location,
+    )
     measure = make_probe(
         ctx,
         cfg,
@@ -104,8 +121,10 @@ def run(cfg: OnPolicyConfig, ctx: Context, own_reward: RewardFn | None = None) -
         forward=policy_forward,
         ref=ref,
         reward=reward,
-        sampling=Sampling(max_new_tokens=cfg.max_completion_length, temperature=cfg.temperature),
+        sampling=one,
         token_budget=cfg.token_budget,
+        prompts=held,
+        watch=monitor,
     )
     guard = Guard({"objective/kl": (-math.inf, cfg.max_kl or math.inf)}, on_alarm=ctx.say)
     metrics = train(
@@ -121,7 +140,10 @@ def run(cfg: OnPolicyConfig, ctx: Context, own_reward: RewardFn | None = None) -
         eval_every=cfg.eval_steps,
         guards=(guard,),
         learning_rates=rates,
+        carried=None if monitor is None else monitor.carried,
+        watcher=monitor,
     )
+    metrics |= {} if monitor is None else monitor.summary()
     metrics |= {"rounds": rollouts.round, "kl_coef": rollouts.kl_coef, "alarms": guard.alarms}
     loaded.save(ctx.work.path("model"), model_card("policy", ctx, method=cfg.method, metrics=metrics))
     return metrics
@@ -143,6 +165,9 @@ def _settings(algorithm: Algorithm, cfg: OnPolicyConfig) -> RolloutSettings:
         resample=getattr(cfg, "dynamic_sampling", 0),
         greedy_baseline="greedy" in algorithm.needs,
         score_clip=cfg.score_clip,
+        length_calibration=cfg.length_calibration,
+        length_penalty=cfg.length_penalty,
+        length_free=cfg.length_free,
         saturation=cfg.score_saturation,
         max_reward_errors=cfg.max_reward_errors,
         token_budget=cfg.token_budget,
@@ -192,6 +217,11 @@ def _arranged(cfg: OnPolicyConfig, ctx: Context, loaded: Loaded) -> Arrangement 
     return arrange(cfg, loaded, location, temperature=cfg.temperature, critic=critic)
 
 
+def _scores_alone(cfg: OnPolicyConfig, ctx: Context) -> bool:
+    """Whether the reward model is one scalar model, not members to be combined or steps."""
+    return cfg.reward_combine is None and is_plain(ctx.inputs["reward_model"].location)
+
+
 def _reward(cfg: OnPolicyConfig, ctx: Context, arranged: Arrangement | None) -> RewardFn:
     """The reward model, or the weighted sum of it and functions.
 
@@ -201,7 +231,7 @@ def _reward(cfg: OnPolicyConfig, ctx: Context, arranged: Arrangement | None) -> 
     parts: dict[str, Callable[[Sequence[Rollout]], list[Score]]] = {}
     if arranged is not None:
         location = ctx.inputs["reward_model"].location
-        if cfg.reward_combine is None and is_plain(location):
+        if _scores_alone(cfg, ctx):
             parts["reward_model"] = arranged.reward
         else:
             parts["reward_model"] = load_reward_fn(
@@ -217,7 +247,8 @@ def _reward(cfg: OnPolicyConfig, ctx: Context, arranged: Arrangement | None) -> 
             raise ConfigError(
                 f"two rewards are named '{name}'", where=f"{ctx.work.stage}.reward_funcs", fix="rename one of them"
             )
-        parts[name] = CallableReward(load_object(spec), name)
+        found = load_object(spec)
+        parts[name] = found if isinstance(found, TakesRollouts) else CallableReward(found, name)
     weights = dict(zip(parts, cfg.reward_weights or [1.0] * len(parts), strict=True))
 
     def reward(rollouts: Sequence[Rollout]) -> list[Score]:

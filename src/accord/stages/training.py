@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -28,6 +28,25 @@ from accord.types import Preference, Prompt
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 T = TypeVar("T")
+
+
+class Watcher(Protocol):
+    """What looks on while a policy is trained; see `diagnosing.Monitor`."""
+
+    rolled_back: bool
+    """Whether the weights are those of an earlier step."""
+
+    def begin(self, learner: Learner) -> None:
+        """Start or continue, after the first measurement or the checkpoint."""
+        ...
+
+    def read(self, info: StepInfo) -> None:
+        """Add metrics, before they are logged."""
+        ...
+
+    def act(self, info: StepInfo) -> bool:
+        """Do what an alarm asks for; True ends training."""
+        ...
 
 
 def device() -> torch.device:
@@ -73,6 +92,7 @@ def train(  # noqa: PLR0913
     guards: Sequence[Hook] = (),
     learning_rates: Mapping[str, float] | None = None,
     carried: Mapping[str, torch.Tensor] | None = None,
+    watcher: Watcher | None = None,
 ) -> dict[str, Any]:
     """Train to `steps`, resuming where a killed attempt was, and return the final numbers.
 
@@ -90,6 +110,7 @@ def train(  # noqa: PLR0913
         guards: further hooks, run after logging and before the checkpoint.
         learning_rates: base rate by parameter-name prefix, where it differs from cfg.learning_rate.
         carried: further tensors of the checkpoint, which a guard changes in place (a reference that moves).
+        watcher: reads every step between evaluation and logging, and acts before the other guards.
     """
     set_speed(module, cfg)
     if cfg.gradient_checkpointing:
@@ -125,16 +146,21 @@ def train(  # noqa: PLR0913
         last: dict[str, float] = {}
         if not begun and measure is not None:
             tracker.log(0, {f"eval/{name}": value for name, value in measure().items()})
+        if watcher is not None:
+            watcher.begin(learner)
         started = time.monotonic()
         with track(ctx.work.stage, total=steps, done=begun) as bar:
             chain: list[Hook] = []
             if measure is not None:
                 chain += [hooks.evaluate(measure, eval_every or steps), keep_last(last)]
-            chain += [hooks.log(tracker, cfg.logging_steps), hooks.show(bar, *show), *guards]
+            chain += [] if watcher is None else [watcher.read]
+            chain += [hooks.log(tracker, cfg.logging_steps), hooks.show(bar, *show)]
+            chain += [*([] if watcher is None else [watcher.act]), *guards]
             chain.append(hooks.checkpoint(ctx.work.checkpoints, cfg.save_steps))
             fit(learner, source, objective, steps=steps, hooks=chain)
         seconds = time.monotonic() - started
-    if measure is not None and last.pop("step", -1) != learner.step:  # stopped early, or resumed after the last step
+    moved = last.pop("step", -1) != learner.step  # stopped early, or resumed after the last step
+    if measure is not None and (moved or (watcher is not None and watcher.rolled_back)):
         last = dict(measure())
     mixed_precision(module, on=False)  # what is measured and saved from here on runs as its users will run it
     return {

@@ -30,6 +30,7 @@ from accord.train.old_logps import OldLogps, measured_gap
 from accord.train.passes import over_rows
 from accord.train.rounds import (
     EncodedPrompt,
+    References,
     RolloutSettings,
     check_sizes,
     group_rows,
@@ -46,8 +47,7 @@ from accord.types import Completion, Rollout, Score
 class OnPolicy:
     """Endless minibatches from rounds of generate, score, credit.
 
-    State is two numbers (round, KL coefficient), whether the sampler is trusted, and replies written ahead: prompts,
-    sampling seeds and permutations are pure functions of the seed and the round.
+    State: round, KL coefficient, trust in the sampler, replies written ahead. All else follows from seed and round.
     """
 
     def __init__(  # noqa: PLR0913  (the parts that are joined)
@@ -83,8 +83,7 @@ class OnPolicy:
             seed: of prompts, sampling and permutations.
             visit: held open while the reference scores a round: offloaded models move once and not a micro-batch.
             policy_forward: `forward` without critic and entropies, where only logp_BT is wanted; None = `forward`.
-            critic_forward: `forward` without the policy, for rounds that take the sampler's log-probs; None = there is
-                no critic.
+            critic_forward: `forward` without the policy, for rounds of the sampler's log-probs; None = no critic.
             say: told when old log-probs can no longer be the sampler's.
 
         Raises:
@@ -104,10 +103,10 @@ class OnPolicy:
         """For others too: while replies are written ahead it makes them wait."""
         self.reward = reward
         self.prompts = prompts
-        self.credit = credit
-        self.settings = settings
-        self.pad_id = pad_id
-        self.seed = seed
+        self.credit, self.settings = credit, settings
+        self.references: References | None = None
+        """Scores of the reference's replies, for PAR; to be set before the first round."""
+        self.pad_id, self.seed = pad_id, seed
         self.visit = visit
         weight = next(policy.parameters())
         self.device, self.logp_dtype = weight.device, torch.promote_types(weight.dtype, torch.float32)
@@ -189,7 +188,7 @@ class OnPolicy:
             replaced += len(dead)
         if self.settings.resample:
             self._report["sampling/resampled_groups"] = float(replaced)
-        flat = [rollout for group in groups for rollout in group]
+        flat = [r for group in groups for r in group]
         scores = [r.score for r in flat if r.score is not None]
         self._count_errors(left=sum(s.value is not None for s in scores))
         for name in sorted({part for s in scores for part in s.parts}):
@@ -235,10 +234,8 @@ class OnPolicy:
     def _complete(self, completions: list[Completion], chosen: Sequence[EncodedPrompt], n: int) -> list[Completion]:
         """The completions, when there are as many as asked for."""
         if len(completions) != len(chosen) * n:
-            raise EngineError(
-                f"the engine returned {len(completions)} completions for {len(chosen)} x {n}",
-                where=f"round {self.round}",
-            )
+            what = f"the engine returned {len(completions)} completions for {len(chosen)} x {n}"
+            raise EngineError(what, where=f"round {self.round}")
         return completions
 
     def _score(self, rollouts: Sequence[Rollout]) -> list[Score]:
@@ -262,7 +259,11 @@ class OnPolicy:
     def _says_nothing(self, group: Sequence[Rollout]) -> bool:
         """Whether all replies with a score have the same, after all that is done to scores."""
         scored = [r for r in group if r.score is not None and r.score.value is not None]
-        return not scored or len(set(shaped_scores(scored, self.settings)[0].tolist())) == 1
+        return not scored or len(set(self.shaped(scored)[0].tolist())) == 1
+
+    def shaped(self, rollouts: Sequence[Rollout], *, whole_round: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores as they are optimised; see `shaped_scores`."""
+        return shaped_scores(rollouts, self.settings, self.references, whole_round=whole_round)
 
     def _greedy_scores(self) -> Tensor:
         """Score of the greedy reply to each rollout's prompt; rollouts without one are left out of the round.
@@ -278,7 +279,7 @@ class OnPolicy:
         scored = [r.model_copy(update={"score": s}) for r, s in zip(greedy, self._score(greedy), strict=True)]
         kept = [r for r in scored if r.score is not None and r.score.value is not None]
         self._count_errors(left=len(kept))
-        of_group = dict(zip((r.group for r in kept), shaped_scores(kept, self.settings)[0].tolist(), strict=True))
+        of_group = dict(zip((r.group for r in kept), self.shaped(kept)[0].tolist(), strict=True))
         self.rollouts = [r for r in self.rollouts if r.group in of_group]
         return torch.tensor([of_group[r.group] for r in self.rollouts])
 
@@ -288,7 +289,7 @@ class OnPolicy:
         self.rollouts = self.collect()
         baseline_B = self._greedy_scores() if self.settings.greedy_baseline else None
         batch = rollout_batch(self.rollouts, self.pad_id, dtype=self.logp_dtype)
-        score_B, raw_B, stopped_B = shaped_scores(self.rollouts, self.settings)
+        score_B, raw_B, stopped_B = self.shaped(self.rollouts, whole_round=True)
         batch = batch.replace(score_B=score_B, baseline_B=baseline_B)
         with self.visit():
             batch, entropy_BT = self._measure(batch)
@@ -370,10 +371,9 @@ class OnPolicy:
         }
         if self.settings.sampling.n > 1:
             self._report |= group_statistics(batch.score_B, batch.group_B)
-        if self.settings.kl_target is not None:
-            self.kl_coef = adaptive_kl_step(
-                self.kl_coef, sequence_kl, self.settings.kl_target, self.settings.kl_horizon, batch.num_rows
-            )
+        if (target := self.settings.kl_target) is not None:
+            horizon = self.settings.kl_horizon
+            self.kl_coef = adaptive_kl_step(self.kl_coef, sequence_kl, target, horizon, batch.num_rows)
 
     @property
     def at_boundary(self) -> bool:

@@ -3,7 +3,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,9 +17,18 @@ from accord.errors import DataError, TrainingError
 from accord.functional import kl
 from accord.functional.advantages import equal_groups, missing_eos
 from accord.functional.masks import masked_mean, masked_sum
-from accord.functional.shaping import log_sigmoid_shaping, soft_overlong
+from accord.functional.shaping import (
+    length_penalty,
+    loess_out,
+    log_sigmoid_shaping,
+    preference_as_reward,
+    regress_out,
+    soft_overlong,
+)
 from accord.types import Completion, Prompt, Rollout
 
+References = Callable[[Rollout], Sequence[float]]
+"""Raw scores of the reference model's replies to the prompt of a rollout, equally many to every prompt."""
 OldLogpMode = Literal["auto", "recompute", "sampler"]
 """Whose log-probs of the replies are the old ones; see `old_logps.py`."""
 
@@ -66,6 +75,12 @@ class RolloutSettings:
     """Raw scores are clipped to +- this."""
     saturation: float | None = None
     """Scores become log sigmoid(score - this), flat where a reply is better than one of this score; None = as is."""
+    length_calibration: Literal["none", "regression", "loess"] = "none"
+    """Takes what the round's scores have to do with length out of them, before clip and shaping."""
+    length_penalty: float = 0.0
+    """Score a token beyond `length_free`, subtracted after clip and shaping."""
+    length_free: int = 0
+    """Tokens that cost nothing."""
     max_reward_errors: float = 0.01
     """Largest tolerated fraction of rollouts without a score."""
     token_budget: int = 8192
@@ -118,23 +133,40 @@ def prompts_of(prompts: Sequence[EncodedPrompt], number: int, *, size: int, seed
     return chosen
 
 
-def shaped_scores(rollouts: Sequence[Rollout], settings: RolloutSettings) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores after clip and penalties, raw scores, and which replies ended with a stop token; one a rollout.
+def shaped_scores(
+    rollouts: Sequence[Rollout],
+    settings: RolloutSettings,
+    references: References | None = None,
+    *,
+    whole_round: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores after shaping and penalties, raw scores, and which replies ended with a stop token; one a rollout.
 
     Args:
         rollouts: all with a score.
-        settings: clip and penalties.
+        settings: calibration, clip, shaping and penalties.
+        references: scores of the reference's replies: PAR; None = no such shaping.
+        whole_round: whether these are all rollouts of a round. A length calibration is fitted to these only: the
+            few replies to one prompt would leave nothing of their scores.
     """
     raw_B = torch.tensor([r.score.value for r in rollouts if r.score], dtype=torch.float32)
-    score_B = raw_B if settings.score_clip is None else raw_B.clamp(-settings.score_clip, settings.score_clip)
+    lengths_B = torch.tensor([len(r.completion.token_ids) for r in rollouts])
+    score_B = raw_B
+    if whole_round and settings.length_calibration != "none":
+        score_B = (regress_out if settings.length_calibration == "regression" else loess_out)(score_B, lengths_B)
+    if settings.score_clip is not None:
+        score_B = score_B.clamp(-settings.score_clip, settings.score_clip)
+    if references is not None:
+        score_B = preference_as_reward(score_B, torch.tensor([tuple(references(r)) for r in rollouts]))
     if settings.saturation is not None:
         score_B = log_sigmoid_shaping(score_B, settings.saturation)
+    if settings.length_penalty:
+        score_B = score_B + length_penalty(lengths_B, coef=settings.length_penalty, free=settings.length_free)
     stopped_B = torch.tensor([r.completion.finish == "stop" for r in rollouts])
     if settings.missing_eos_penalty is not None:
         penalty = settings.missing_eos_penalty
         score_B = missing_eos(score_B, stopped_B, mode=settings.missing_eos_mode, penalty=penalty)
     if settings.overlong_cache is not None:
-        lengths_B = torch.tensor([len(r.completion.token_ids) for r in rollouts])
         limit = settings.sampling.max_new_tokens
         score_B = score_B + soft_overlong(lengths_B, max_length=limit, cache=settings.overlong_cache)
     return score_B, raw_B, stopped_B

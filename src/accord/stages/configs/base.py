@@ -142,3 +142,12 @@ class Probe(Config):
     eval_steps: Positive = Field(20, description="optimiser steps between two measurements")
     eval_num_prompts: Positive = Field(64, description="prompts a measurement")
     judge: Literal["none", "lab"] = Field("none", description="lab: the known gold utility, beside the proxy")
+    judge_model: str | None = input_field(
+        "model", None, description="held-out reward model as judge: not the one that is optimised; null = none"
+    )
+
+    @model_validator(mode="after")
+    def _one_judge(self) -> Probe:
+        if self.judge_model is not None and (self.judge != "none" or self.eval_prompts is None):
+            raise ValueError("judge_model needs eval_prompts, and judge: none: the judged quality is one number")
+        return self

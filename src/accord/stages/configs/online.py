@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from accord.pipeline import input_field
 from accord.stages.configs.base import Arranged, Decoding, Fraction, Positive, Probe, Quantized, Training
+from accord.stages.configs.diagnosis import Shaped
 
 Aggregation = Literal["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "constant"]
 _AGGREGATION = (
@@ -16,7 +17,7 @@ _AGGREGATION = (
 _EPSILON_HIGH = "upper epsilon (clip-higher); null = epsilon"
 
 
-class OnPolicyConfig(Training, Quantized, Arranged, Probe, Decoding):
+class OnPolicyConfig(Training, Quantized, Arranged, Probe, Decoding, Shaped):
     """Fields of every algorithm that optimises a policy on its own replies."""
 
     algorithm: ClassVar[str] = ""
@@ -272,6 +273,8 @@ class ReMaxConfig(ClippedConfig):
 
     @model_validator(mode="after")
     def _greedy_replies_are_of_the_round(self) -> ReMaxConfig:
+        if self.length_calibration != "none":
+            raise ValueError("length_calibration is of a round's replies, and ReMax's baselines are none of them")
         if self.async_steps:
             raise ValueError("the greedy replies of ReMax are written when the round comes: set async_steps: 0")
         return self

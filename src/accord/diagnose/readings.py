@@ -1,0 +1,126 @@
+"""The signals of one rollout round: numbers with their sampling error, computed from the rollouts alone.
+
+Every signal is a mean over prompts (over blocks of replies for the diversity of many texts), so that its error is
+known and a shift can be told from noise. Pure functions; nothing here runs a model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from accord.diagnose import texts
+from accord.diagnose.rules import Reading
+from accord.evals.refusal import classify
+from accord.stats.within import within_groups
+from accord.types import Rollout
+
+BLOCK = 16
+"""Replies whose n-grams are counted together."""
+CUT = 32
+"""Tokens of each reply that count for diversity: longer replies must not look less diverse for their length."""
+SATURATED = 0.01
+"""A bounded score within this share of its range from one of its ends pays for nothing any more."""
+DISTANCE, VARIANCE = "distance", "variance"
+"""Parts of a score: Mahalanobis distance of the reward model's input, and variance of an ensemble's members."""
+PAID_FOR = ("length", "repetition", "refusal", "flattery")
+"""Features of a reply whose correlation with the score is watched."""
+
+
+def mean_of(values: Sequence[float], group: Sequence[str]) -> Reading:
+    """Mean over replies, with the error of the mean over prompts.
+
+    Args:
+        values: one a reply.
+        group: prompt of each reply.
+    """
+    sums: dict[str, list[float]] = {}
+    for value, name in zip(values, group, strict=True):
+        sums.setdefault(name, []).append(value)
+    return over([sum(v) / len(v) for v in sums.values()])
+
+
+def over(values: Sequence[float]) -> Reading:
+    """Mean and its standard error; both nan without values, the error 0 for a single one."""
+    known = [v for v in values if math.isfinite(v)]
+    n = len(known)
+    if not n:
+        return Reading(float("nan"), 0.0)
+    mean = sum(known) / n
+    variance = sum((v - mean) ** 2 for v in known) / (n - 1) if n > 1 else 0.0
+    return Reading(mean, math.sqrt(variance / n))
+
+
+def reply_values(rollout: Rollout) -> dict[str, float]:
+    """What is counted in one reply: the numbers whose means are signals, and by which suspicious samples are found.
+
+    Args:
+        rollout: scored or not.
+    """
+    ids, text = rollout.completion.token_ids, rollout.completion.text
+    parts = {} if rollout.score is None else rollout.score.parts
+    values = {
+        "length": float(len(ids)),
+        "repetition": texts.repetition(ids),
+        "copying": texts.copied(ids, rollout.prompt_ids),
+        "cut": float(rollout.completion.finish == "length"),
+        "refusal": float(classify(text) == "refusal"),
+        **texts.manners(text),
+    }
+    for name, value in parts.items():
+        last = name.rpartition("/")[2]
+        if last == VARIANCE:
+            values["spread"] = math.sqrt(max(value, 0.0))
+        if last == DISTANCE:
+            values["distance"] = value
+    return values
+
+
+def round_readings(
+    rollouts: Sequence[Rollout],
+    *,
+    report: Mapping[str, float] | None = None,
+    q99: float | None = None,
+    shaped: Callable[[Sequence[Rollout]], Sequence[float]] | None = None,
+    bounds: tuple[float, float] | None = None,
+) -> tuple[dict[str, Reading], list[dict[str, float]]]:
+    """All signals of a round, and what was counted in each reply.
+
+    Args:
+        rollouts: of the round, with scores.
+        report: statistics of the source: `objective/kl` and `objective/rollout_entropy` are taken from it.
+        q99: distance that 99 % of the reward model's training replies do not exceed; None = distances are not known.
+        shaped: scores as they are optimised, after clip and shaping; with `bounds` their saturation is a signal.
+        bounds: range of these; an end that is not finite cannot be reached.
+
+    Returns:
+        Signal -> reading, without those that have no value; and one dict a rollout, see `reply_values`.
+    """
+    counted = [reply_values(r) for r in rollouts]
+    group = [r.group for r in rollouts]
+    found: dict[str, Reading] = {}
+    for name in counted[0] if counted else ():
+        column = [values.get(name, float("nan")) for values in counted]
+        found[name] = mean_of(column, group)
+    score = [r.score.value for r in rollouts if r.score is not None and r.score.value is not None]
+    if len(score) == len(rollouts):
+        for name in PAID_FOR:
+            linked = within_groups([values[name] for values in counted], score, group)
+            found[f"{name}_corr"] = Reading(linked.r, linked.error)
+    blocks = [rollouts[i : i + BLOCK] for i in range(0, len(rollouts) - BLOCK + 1, BLOCK)] or [rollouts]
+    found["distinct_2"] = over([texts.distinct([r.completion.token_ids[:CUT] for r in block]) for block in blocks])
+    found["compressibility"] = over([texts.compressibility([r.completion.text for r in block]) for block in blocks])
+    replies: dict[str, list[str]] = {}
+    for r in rollouts:
+        replies.setdefault(r.group, []).append(r.completion.text)
+    found["identical"] = over([texts.identical(said) for said in replies.values()])
+    if q99 is not None and "distance" in found:
+        found["outside"] = mean_of([float(values["distance"] > q99) for values in counted], group)
+    if shaped is not None and bounds is not None:
+        low, high = bounds
+        near = SATURATED * (high - low) if math.isfinite(high - low) else 0.0
+        found["saturation"] = mean_of([float(v <= low + near or v >= high - near) for v in shaped(rollouts)], group)
+    for name, metric in (("kl", "objective/kl"), ("entropy", "objective/rollout_entropy")):
+        if report is not None and metric in report:
+            found[name] = Reading(report[metric], 0.0)
+    return {name: reading for name, reading in found.items() if math.isfinite(reading.value)}, counted
