@@ -40,6 +40,14 @@ def attention_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(attention, "PARTS_FROM", 0)
 
 
+@pytest.fixture(autouse=True)
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashing a password takes a tenth of a second on purpose; tests of anything else need not pay for that."""
+    passwords = sys.modules.get("accord.collect.passwords")
+    if passwords is not None:
+        monkeypatch.setattr(passwords, "COST", (2, 8, 1))
+
+
 def everything_must_run() -> bool:
     """True in continuous integration, where a missing tool is a failure of the machine."""
     return os.environ.get("CI", "").lower() in ("true", "1")

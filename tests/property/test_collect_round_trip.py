@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accord.collect.database import Store, open_store
+from accord.collect.database import Store
 from accord.collect.exporting import export
 from accord.collect.exporting.build import build
 from accord.collect.exporting.gather import gather
@@ -25,6 +25,7 @@ from accord.collect.projects import ensure_project, set_guidelines
 from accord.collect.records import NewTask, Verdict
 from accord.data import read
 from accord.types import Candidate, Demonstration, Message, Preference, Prompt, Unpaired
+from fresh_database import fresh_store
 
 FORMATS: tuple[FileFormat, ...] = ("jsonl", "parquet", "dataset")
 WORDS = st.text(
@@ -99,7 +100,7 @@ def answers(draw: st.DrawFn) -> list[Answer]:
 
 @contextmanager
 def stored(given: Sequence[Answer]) -> Iterator[tuple[Store, Path]]:
-    with tempfile.TemporaryDirectory() as name, open_store(Path(name) / "a.db") as store:
+    with tempfile.TemporaryDirectory() as name, fresh_store(Path(name) / "a.db") as store:
         ensure_project(store, "p", seed=1)
         set_guidelines(store, "p", "Be fair.\n")
         assert not store_answers(store, "p", given).refused
@@ -119,7 +120,7 @@ def test_raw_annotations_come_back_equal_in_another_database(given_answers: list
         before = gather(store, "p")
         for form in FORMATS:
             target = write(store, folder, "annotations", form)
-            with open_store(folder / f"{form}.db") as other:
+            with fresh_store(folder / f"{form}.db") as other:
                 ensure_project(other, "p", seed=2)
                 done = import_file(other, "p", target)
                 assert (done.added, done.repeated, done.refused) == (len(given_answers), 0, ())

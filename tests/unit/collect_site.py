@@ -17,6 +17,7 @@ from accord.collect.app.settings import Rate
 from accord.collect.database import Store, open_store
 from accord.collect.records import NewTask, ProjectSettings, User
 from accord.types import Candidate, Message, Prompt
+from fresh_database import fresh_store
 
 ROLES = ("admin", "adjudicator", "annotator", "service")
 PASSWORD = "correct horse battery"
@@ -86,7 +87,7 @@ def make_site(
         settings: of the app; None has no rate limits.
         url: another database than a new SQLite file.
     """
-    store = open_store(url or folder / f"labels-{next(_NUMBERS)}.db")
+    store = open_store(url) if url else fresh_store(folder / f"labels-{next(_NUMBERS)}.db")
     plain = ProjectSettings(gold_rate=0, gold_rate_new=0, repeat_rate=0, random_slice=0, min_seen=False, gate="off")
     projects.ensure_project(store, "default", rules or plain)
     projects.set_guidelines(store, "default", "# Rules\n\nBe fair.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 import uuid
@@ -53,5 +52,6 @@ def crowd(url: str, users: list[str], *, aloud: bool) -> list[dict[str, str]]:
     return said
 
 
-if __name__ == "__main__":
-    crowd(os.environ["STORE_URL"], sys.argv[1:], aloud=True)
+def crowd_aloud(url: str, users: list[str]) -> None:
+    """The whole work of a process that says every acknowledged answer on its standard output."""
+    crowd(url, users, aloud=True)

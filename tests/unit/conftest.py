@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import create_engine, make_url
 
 from accord.collect.database import Store, open_store
+from fresh_database import fresh_store
 
 POSTGRES = os.environ.get("ACCORD_TEST_POSTGRES")
 
@@ -43,5 +44,6 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[str]:
 @pytest.fixture
 def store(store_url: str) -> Generator[Store]:
     """An open, empty store."""
-    with open_store(store_url, pool_size=12) as opened:
+    path = make_url(store_url).database if store_url.startswith("sqlite:") else None
+    with fresh_store(Path(path), pool_size=12) if path else open_store(store_url, pool_size=12) as opened:
         yield opened

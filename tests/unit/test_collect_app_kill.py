@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import TextIO
 
 import httpx
 import pytest
+from collect_forked import command, start
 from collect_site import new_task
 from sqlalchemy import func, select
 
@@ -34,16 +36,16 @@ class Server:
     def __init__(self, db: Path) -> None:
         self.db = db
         self.port = 0
-        self.process: subprocess.Popen[str] | None = None
+        self.process: ForkServerProcess | None = None
+        self.said: TextIO | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        command = [sys.executable, "-m", "accord", "collect", "serve", "--db", str(self.db), "--port", str(self.port)]
-        self.process = subprocess.Popen([*command, "--no-rate-limit"], stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
+        options = ("--db", str(self.db), "--port", str(self.port), "--no-rate-limit")
+        self.process, self.said = start(command, "collect", "serve", *options)
         found = None
         while found is None:
-            line = self.process.stdout.readline()
+            line = self.said.readline()
             assert line, "the server did not start"
             found = re.search(r"http://127\.0\.0\.1:(\d+)  ", line)
         self.port = int(found[1])
@@ -56,10 +58,13 @@ class Server:
 
     def stop(self, how: signal.Signals) -> int:
         """End it and return its exit status."""
-        assert self.process is not None and self.process.stdout is not None
-        self.process.send_signal(how)
-        status = self.process.wait(30)
-        self.process.stdout.close()
+        assert self.process is not None and self.process.pid is not None and self.said is not None
+        os.kill(self.process.pid, how)
+        self.process.join(30)
+        status = self.process.exitcode
+        assert status is not None, "the server does not stop"
+        self.process.close()
+        self.said.close()
         return status
 
 

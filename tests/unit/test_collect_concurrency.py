@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
+import signal
 import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
 from collect_concurrent import at_once
-from collect_workers import crowd
+from collect_forked import start
+from collect_workers import crowd, crowd_aloud
 from collect_world import answer, claim, expire, pair, person, project
 from sqlalchemy import func, select
 
@@ -22,8 +20,6 @@ from accord.collect import claims, events, submissions
 from accord.collect.database import Store
 from accord.collect.records import Submission
 from accord.collect.schema import AnnotationRow, AssignmentRow, TaskRow
-
-WORKERS = Path(__file__).parent / "collect_workers.py"
 
 
 def check(store: Store, said: list[dict[str, str]], *, tasks: int, overlap: int, complete: bool = True) -> None:
@@ -54,19 +50,21 @@ def check(store: Store, said: list[dict[str, str]], *, tasks: int, overlap: int,
 def test_threads_share_a_store(store: Store) -> None:
     project(store, [pair(i, overlap=3) for i in range(60)], escalate_overlap=3, adjudicate_below=0)
     users = [person(store, f"p{i}").id for i in range(8)]
-    said = crowd(str(store.url.render_as_string(hide_password=False)), users, aloud=False)
+    said = crowd(address(store), users, aloud=False)
     check(store, said, tasks=60, overlap=3)
 
 
 @pytest.mark.slow
 def test_processes_share_a_database(store: Store) -> None:
-    project(store, [pair(i, overlap=3) for i in range(200)], escalate_overlap=3, adjudicate_below=0)
+    project(store, [pair(i, overlap=3) for i in range(100)], escalate_overlap=3, adjudicate_below=0)
     users = [person(store, f"p{i}").id for i in range(8)]
-    workers = [start(store, users[i * 2 : i * 2 + 2]) for i in range(4)]
-    outputs = [worker.communicate(timeout=250)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * 4
-    said = [json.loads(line) for output in outputs for line in output.splitlines()]
-    check(store, said, tasks=200, overlap=3)
+    workers = [start(crowd_aloud, address(store), users[i * 2 : i * 2 + 2]) for i in range(4)]
+    said = [json.loads(line) for _, output in workers for line in output]
+    for worker, output in workers:
+        worker.join(60)
+        output.close()
+    assert [worker.exitcode for worker, _ in workers] == [0] * 4
+    check(store, said, tasks=100, overlap=3)
 
 
 @pytest.mark.slow
@@ -76,21 +74,21 @@ def test_kills_lose_no_acknowledged_label_and_leases_return(store: Store) -> Non
     said: list[dict[str, str]] = []
     dice = random.Random(0)
     for _ in range(6):
-        worker = start(store, users[:4])
-        seen = [worker.stdout.readline() for _ in range(5)] if worker.stdout else []
+        worker, output = start(crowd_aloud, address(store), users[:4])
+        seen = [output.readline() for _ in range(5)]
         time.sleep(dice.random() * 0.3)
         worker.kill()
-        rest = worker.stdout.read() if worker.stdout else ""
-        worker.wait()
+        rest = output.read()
+        worker.join()
+        assert worker.exitcode == -signal.SIGKILL
+        output.close()
         # The last line may be cut off in the middle; what was not said completely was not acknowledged.
         lines = [line for line in ("".join(seen) + rest).split("\n")[:-1] if line]
         said += [json.loads(line) for line in lines]
-        if worker.stdout:
-            worker.stdout.close()
     check(store, said, tasks=100, overlap=3, complete=False)
     for id in held(store):
         expire(store, id)
-    said += crowd(str(store.url.render_as_string(hide_password=False)), users, aloud=False)
+    said += crowd(address(store), users, aloud=False)
     with store.read() as session:
         states = set(session.scalars(select(TaskRow.state)))
         total = session.scalar(select(func.count()).select_from(AnnotationRow).where(AnnotationRow.extra.is_(False)))
@@ -103,12 +101,8 @@ def held(store: Store) -> list[str]:
         return list(session.scalars(select(AssignmentRow.id).where(AssignmentRow.state == "open")))
 
 
-def start(store: Store, users: list[str]) -> subprocess.Popen[str]:
-    """A process with a thread for every user, which says every acknowledged answer on its standard output."""
-    environment = {**os.environ, "STORE_URL": store.url.render_as_string(hide_password=False)}
-    return subprocess.Popen(
-        [sys.executable, str(WORKERS), *users], stdout=subprocess.PIPE, text=True, env=environment, cwd=WORKERS.parent
-    )
+def address(store: Store) -> str:
+    return store.url.render_as_string(hide_password=False)
 
 
 def test_the_last_place_goes_to_one_of_many_and_nobody_is_sent_away_too_early(store: Store) -> None:

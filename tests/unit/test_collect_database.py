@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
 import threading
 from pathlib import Path
 
 import pytest
+from collect_forked import FORKS, start
 from collect_world import answer, claim, label, pair, person, project
 from sqlalchemy import create_engine, event, func, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -153,25 +153,23 @@ def test_files_that_are_no_database_are_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "my notes " * 100
 
 
-def _open(url: str, ready, results) -> None:
+def _open(url: str, ready) -> None:
     ready.wait()
     try:
         open_store(url).close()
-        results.put("")
+        print("opened")
     except BaseException as error:
-        results.put(repr(error))
+        print(repr(error))
 
 
 @pytest.mark.slow
 def test_processes_that_open_a_new_database_at_once_upgrade_it_once(store_url: str) -> None:
-    context = multiprocessing.get_context("spawn")
-    ready, results = context.Barrier(4), context.Queue()
-    workers = [context.Process(target=_open, args=(store_url, ready, results)) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    assert [results.get(timeout=120) for _ in workers] == [""] * 4
-    for worker in workers:
+    ready = FORKS.Barrier(4)
+    workers = [start(_open, store_url, ready) for _ in range(4)]
+    assert [output.read() for _, output in workers] == ["opened\n"] * 4
+    for worker, output in workers:
         worker.join()
+        output.close()
 
 
 def test_readers_cannot_write_on_sqlite(tmp_path: Path) -> None:

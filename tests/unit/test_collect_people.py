@@ -18,11 +18,6 @@ from accord.collect.schema import ApiKeyRow, InvitationRow, SessionRow, UserRow
 SECRET = "a long enough password"
 
 
-@pytest.fixture(autouse=True)
-def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passwords, "COST", (2, 8, 1))
-
-
 def stored(store: Store) -> str:
     """Everything the database holds about access, as text."""
     with store.read() as session:
