@@ -348,7 +348,7 @@ def test_the_next_task_is_painted_soon_after_the_key(
             visitor.can_send()
             visitor.press("Enter")
         visitor.task(6)
-        visitor.page.wait_for_function("window.times.length === 5")
+        visitor.page.wait_for_function("() => window.times.length === 5")
         times = sorted(visitor.page.evaluate("window.times"))
         with capsys.disabled():
             print(f"\nkey press to next task painted: median {times[2]:.0f} ms, most {times[-1]:.0f} ms")
