@@ -11,8 +11,10 @@ import pytest
 from accord.errors import ConfigError, DataError
 from accord.evals.suites.base import Answers
 from accord.evals.suites.mt_bench import MtBench, read_judge_prompts
+from accord.evals.suites.mt_bench_judge import MtBenchJudge
 from accord.evals.suites.mt_bench_judged import pair_report, read_pairs, single_report, turned
 from accord.judges.base import Comparison, Rating
+from accord.judges.wire import Reply
 
 NAMES = [
     f"{kind}{turn}"
@@ -211,3 +213,69 @@ def test_several_models_are_counted_against_all_they_met(tmp_path: Path) -> None
 def test_turning_a_comparison_twice_changes_nothing() -> None:
     one = Comparison(0.75, (1.0, 0.5))
     assert turned(one) == Comparison(0.25, (0.5, 0.0)) and turned(turned(one)) == one
+
+
+class Client:
+    """Answers what a function of the last message says; keeps what it was asked."""
+
+    model = "judge"
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.asked: list[Any] = []
+
+    def complete_many(self, requests: Any, *, progress: Any = None) -> list[Reply]:
+        self.asked += requests
+        return [Reply(self.answer(r.messages[-1].content)) for r in requests]
+
+
+def test_the_original_judge_sees_each_conversation_with_its_own_first_answer(folder: Path) -> None:
+    templates = read_judge_prompts(folder / "judge_prompts.jsonl")
+    suite = MtBench()
+    prompts = suite.prompts(folder).items[:2]
+    ours, theirs = Answers("m", (("a1", "a2"), ("a3", "a4"))), Answers("b", (("b1", "b2"), ("b3", "b4")))
+
+    client: Any = Client(lambda asked: "[[A]]" if "a=a" in asked or "a1=a" in asked else "[[B]]")
+    made = suite.score(prompts, ours, judge=MtBenchJudge(client, templates), baseline=theirs)
+    assert made.details == {"win": 4, "tie": 0, "loss": 0, "unreadable": 0}
+    assert len(client.asked) == 8 and all(r.max_tokens == 2048 and r.temperature == 0.0 for r in client.asked)
+    shown = [r.messages[-1].content for r in client.asked]
+    assert "q1=write | q2=again | a1=a1 | a2=a2 | b1=b1 | b2=b2 {kept}" in shown
+    assert "q1=write | q2=again | a1=b1 | a2=b2 | b1=a1 | b2=a2 {kept}" in shown
+    first_only: Any = Client(lambda asked: "[[A]]")
+    made = suite.score(prompts, ours, judge=MtBenchJudge(first_only, templates), baseline=theirs)
+    assert made.details["tie"] == 4 and made.rows[0].first_position == 1.0 and made.rows[0].inconsistent == 1.0
+    silent: Any = Client(lambda asked: None)
+    made = suite.score(prompts, ours, judge=MtBenchJudge(silent, templates), baseline=theirs)
+    assert made.details["unreadable"] == 4 and made.rows[0].parse_failures == 1.0
+
+
+def test_the_original_judge_rates_the_second_answer_after_the_first(folder: Path) -> None:
+    templates = read_judge_prompts(folder / "judge_prompts.jsonl")
+    suite = MtBench()
+    client: Any = Client(lambda asked: "Rating: [[8]]" if "q2=" in asked else "no rating")
+    judge = MtBenchJudge(client, templates)
+    made = suite.score(suite.prompts(folder).items[:1], Answers("m", (("a1", "a2"),)), judge=judge)
+    shown = [r.messages[-1].content for r in client.asked]
+    assert shown == ["q=write | =a1 {kept}", "q1=write | q2=again | 1=a1 | 2=a2 {kept}"]
+    assert made.rows[0].value == 8.0 and made.rows[0].parse_failures == 0.5
+    assert (made.rows[0].judge, made.rows[0].prompt_hash) == ("judge", judge.prompt_hash)
+
+
+def test_other_judges_see_both_conversations_at_the_second_turn(folder: Path) -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    class Watching(Scripted):
+        def compare(self, items: Any) -> list[Comparison]:
+            seen.extend((p.messages[-1].content, a, b) for p, a, b in items)
+            return super().compare(items)
+
+    suite = MtBench()
+    prompts = suite.prompts(folder).items[:1]
+    suite.score(prompts, Answers("m", (("a1", "a2"),)), judge=Watching(), baseline=Answers("b", (("b1", "b2"),)))
+    assert seen[0] == ("write", "a1", "b1")
+    asked, ours, theirs = seen[1]
+    assert "Question 1: write" in asked and "Question 2: again" in asked and "answers to question 2" in asked
+    assert ours == "Answer to question 1: a1\n\nAnswer to question 2: a2" and "b1" in theirs and "b2" in theirs
+    with pytest.raises(DataError, match="differ in turns"):
+        suite.score(prompts, Answers("m", (("a1", "a2"),)), judge=Watching(), baseline=Answers("b", (("b1",),)))

@@ -38,6 +38,10 @@ How = Annotated[
 Template = Annotated[
     Literal["pairwise", "arena"], typer.Option(help="wording of verdicts: pairwise (A, B, tie) or arena (five levels)")
 ]
+MtBenchPrompts = Annotated[
+    Path | None,
+    typer.Option(help="mt-bench: the original judge_prompts.jsonl, so that the judge is asked in its words"),
+]
 Samples = Annotated[int, typer.Option(min=1, help="verdicts an order, averaged")]
 Labels = Annotated[
     Path | None,
@@ -73,6 +77,7 @@ def suite(  # noqa: PLR0913  (one option each)
     judge_how: How = "auto",
     judge_template: Template = "pairwise",
     judge_samples: Samples = 1,
+    judge_prompts: MtBenchPrompts = None,
     judge_labels: Labels = None,
     weak_judge: Weak = "refuse",
     max_calls: MaxCalls = None,
@@ -125,6 +130,8 @@ def suite(  # noqa: PLR0913  (one option each)
             )
             ready = opened.enter_context(open_judge(choice, cache=cache))
             accuracy = None if judge_labels is None else _measured(ready, judge_labels, weak_judge)
+            if judge_prompts is not None:
+                ready = _in_the_words_of_mt_bench(ready, name, judge_prompts)
             who = replace(who, judge=ready, accuracy=accuracy)
         report = run_suite(chosen, data, out, who, settings=settings, say=typer.echo)
     typer.echo(report.text())
@@ -191,6 +198,20 @@ def judge(  # noqa: PLR0913  (one option each)
         write_atomic(out / "judge.md", markdown([row]).encode())
     typer.echo(markdown([row]))
     require_agreement(found)
+
+
+def _in_the_words_of_mt_bench(judge: Judge, suite_name: str, prompts: Path) -> Judge:
+    """The same model, asked with the original templates."""
+    from accord.evals.suites.mt_bench import read_judge_prompts
+    from accord.evals.suites.mt_bench_judge import MtBenchJudge
+    from accord.judges.llm import LLMJudge
+
+    if suite_name != "mt-bench" or not isinstance(judge, LLMJudge):
+        raise ConfigError(
+            "--judge-prompts is for the suite mt-bench and a judge behind an address",
+            fix="leave it out, or use `accord eval suite mt-bench --judge ADDRESS`",
+        )
+    return MtBenchJudge(judge.client, read_judge_prompts(prompts))
 
 
 def _choice(

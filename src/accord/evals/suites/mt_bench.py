@@ -226,7 +226,14 @@ class MtBench:
                 prompt_hash=judge.prompt_hash,
                 model=answers.name,
             )
-        said = judge.compare([(p, answers.replies[i][t - 1], baseline.replies[i][t - 1]) for p, i, t in asked])
+        for i, prompt in enumerate(prompts):
+            if len(answers.replies[i]) != len(baseline.replies[i]):
+                raise DataError(
+                    f"{answers.name} and {baseline.name} differ in turns", where=prompt.id, fix="answer again"
+                )
+        said = judge.compare(
+            [_compared(prompts[i], answers.replies[i][:t], baseline.replies[i][:t]) for _, i, t in asked]
+        )
         return comparison_report(
             f"MT-Bench, {answers.name} against {baseline.name}",
             said,
@@ -242,3 +249,20 @@ class MtBench:
         if later is None:
             raise DataError(f"{prompt.id} has no turn {turn}", fix="give one reply a turn")
         return later
+
+
+def _compared(prompt: Prompt, a: Sequence[str], b: Sequence[str]) -> tuple[Prompt, str, str]:
+    """What is compared: at the second turn two conversations, since each model answered after its own first answer.
+
+    `meta["said"]` has the answers one by one for a judge that fills templates; others see the questions together and
+    the answers of each conversation together, as the original template of two turns shows them.
+    """
+    meta = {**prompt.meta, "turn": len(a), "said": {"a": list(a), "b": list(b)}}
+    if len(a) == 1:
+        return Prompt(id=prompt.id, messages=prompt.messages, meta=meta), a[0], b[0]
+    turns: list[str] = prompt.meta["turns"]
+    asked = "\n\n".join(f"Question {i + 1}: {turns[i]}" for i in range(len(a)))
+    asked += f"\n\nCompare the answers to question {len(a)}."
+    replies = ["\n\n".join(f"Answer to question {i + 1}: {x}" for i, x in enumerate(who)) for who in (a, b)]
+    message = Message(role="user", content=asked)
+    return Prompt(id=prompt.id, messages=(*prompt.messages[:-1], message), meta=meta), replies[0], replies[1]
