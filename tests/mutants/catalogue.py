@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mutants.arithmetic import ARITHMETIC
+from mutants.evaluation import EVALUATION
 from mutants.machinery import MACHINERY
 from mutants.mutant import Mutant
 from mutants.preferences import PREFERENCES
@@ -10,5 +11,5 @@ from mutants.quality import QUALITY
 from mutants.speed import SPEED
 from mutants.values import VALUES
 
-MUTANTS: list[Mutant] = [*ARITHMETIC, *PREFERENCES, *MACHINERY, *SPEED, *VALUES, *QUALITY]
+MUTANTS: list[Mutant] = [*ARITHMETIC, *PREFERENCES, *MACHINERY, *SPEED, *VALUES, *QUALITY, *EVALUATION]
 """In order of the files."""
