@@ -158,10 +158,16 @@ def test_people_judge_blind_pairs_while_the_run_waits(
     assert results["measured"][0]["judge"] == "people (one answer each)"
 
 
+def fraction_of_a(prompts: list[str], replies: list[str]) -> list[float]:
+    """A scorer."""
+    return [reply.count("a") / max(len(reply), 1) for reply in replies]
+
+
 def test_base_abilities_before_and_after(kit: Path, tmp_path: Path) -> None:
     lines = (
         f"  judge: {kit}/reward\n"
         f"  abilities: {{text: {kit}/texts.jsonl, replies: {kit}/demos.jsonl, sums: {kit}/questions.jsonl}}\n"
+        f"  scorers: {{letters: {__name__}:fraction_of_a}}\n"
     )
     made, results = run(config(kit, tmp_path, lines))
     text, replies, sums = results["abilities"]
@@ -178,6 +184,9 @@ def test_base_abilities_before_and_after(kit: Path, tmp_path: Path) -> None:
     assert all(0 <= found["value"] <= 1 for found in sums["models"].values())
     assert "## Base abilities" in made.path("results.md").read_text()
     assert any(row["name"].startswith("mean preference") for row in results["measured"])
+    texts = [json.loads(line)["answers"]["one"] for line in made.path("answers.jsonl").read_text().splitlines()]
+    letters = next(row for row in results["measured"] if row["name"] == "letters, one")
+    assert letters["value"] == pytest.approx(sum(fraction_of_a([], texts)) / PROMPTS)
     assert results["models"]["one"]["utility"]["value"] == made.manifest.metrics["utility_one"]
     page = write_report(tmp_path / "r", tmp_path / "report.html").read_text()
     assert "Base abilities" in page

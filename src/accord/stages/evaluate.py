@@ -21,6 +21,8 @@ from accord.evals.comparing import Match, measured, pairings, win_row
 from accord.evals.judged import Judged, compare, model_summary, rates
 from accord.evals.judging import open_judge
 from accord.evals.measured import Measured, markdown
+from accord.evals.scorers import measured as scored
+from accord.evals.scorers import scorer_of
 from accord.functional import kl
 from accord.functional.masks import masked_sum
 from accord.judges.base import Judge
@@ -58,6 +60,7 @@ def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
     prompts = [p.prompt for p in fitting]
     prompts = prompts if cfg.num_prompts < 0 else prompts[: cfg.num_prompts]
     sets = abilities.read_sets(list(cfg.abilities), ctx)
+    scorers = {name: scorer_of(spec) for name, spec in cfg.scorers.items()}
     with ExitStack() as opened:
         scoring = judging.judge_of(cfg.judge, ctx, prompts) if judging.scores(cfg) else None
         judge = (
@@ -80,6 +83,9 @@ def run(cfg: EvaluateConfig, ctx: Context) -> dict[str, Any]:
         lengths = {name: [len(c.token_ids) for c in given] for name, given in answers.items()}
         texts = {name: [c.text for c in given] for name, given in answers.items()}
         rows = measured(matches, texts, [prompt_key(p) for p in prompts], judge=judge, accuracy=accuracy, seed=seed)
+        for name, scorer in scorers.items():
+            found = {who: scorer.score(list(zip(prompts, given, strict=True))) for who, given in texts.items()}
+            rows += scored(scorer, found, cfg.baseline, name=name, seed=seed)
         results: dict[str, Any] = {
             "judge": cfg.judge if cfg.judge_model is None else f"{cfg.judge_model} at {cfg.judge}",
             "judge_accuracy": None if accuracy is None else accuracy.row(),

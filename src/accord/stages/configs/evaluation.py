@@ -85,6 +85,11 @@ class EvaluateConfig(Sampling, Judging):
         description="name -> text (perplexity), demonstrations (perplexity of the replies) or questions with an answer",
     )
 
+    scorers: dict[str, str] = Field(
+        {},
+        description="name -> package.module:function, address or directory of a classifier, with #label; scores replies",
+    )
+
     @model_validator(mode="after")
     def _baseline_is_a_model(self) -> EvaluateConfig:
         if self.baseline not in self.models:
