@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import bindparam, case, func, select, update
 from sqlalchemy.orm import Session
 
 from accord.collect import events, scheduling
@@ -150,18 +150,26 @@ def gold_stats(store: Store, project: str, who: User | str) -> tuple[int, int]:
         NotFound: no such project.
     """
     with store.read() as session:
-        return _stats(session, require_project(session, project).id, user_id(who))
-
-
-def _stats(session: Session, project: str, user: str, since: datetime | None = None) -> tuple[int, int]:
-    query = select(
-        func.count(case((AssignmentRow.gold_right.is_(True), 1))).label("right"),
-        func.count(AssignmentRow.gold_right).label("total"),
-    ).where(AssignmentRow.annotator_id == user, AssignmentRow.project_id == project)
-    if since is not None:
-        query = query.where(AssignmentRow.submitted_at > since)
-    row = session.execute(query).one()
+        values = {"project": require_project(session, project).id, "user": user_id(who), "since": _EVER}
+        row = session.execute(_TESTS, values).one()
     return row.right, row.total
+
+
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_TESTS = select(
+    func.count(case((AssignmentRow.gold_right.is_(True), 1))).label("right"),
+    func.count(AssignmentRow.gold_right).label("total"),
+    select(ProjectRow.settings).where(ProjectRow.id == bindparam("project")).scalar_subquery().label("settings"),
+).where(
+    AssignmentRow.annotator_id == bindparam("user"),
+    AssignmentRow.project_id == bindparam("project"),
+    AssignmentRow.submitted_at > bindparam("since"),
+)
+_PROFILE = (
+    select(ProfileRow.blocked_at, ProfileRow.qualified_at)
+    .where(ProfileRow.user_id == bindparam("user"))
+    .with_for_update()
+)
 
 
 def gate(session: Session, project: str, user: str) -> None:
@@ -172,15 +180,15 @@ def gate(session: Session, project: str, user: str) -> None:
         project: id.
         user: id.
     """
-    query = select(ProfileRow.blocked_at, ProfileRow.qualified_at).where(ProfileRow.user_id == user)
-    profile = session.execute(query.with_for_update()).one()
+    connection = session.connection()
+    profile = connection.execute(_PROFILE, {"user": user}).one()
     if profile.blocked_at is not None:
         return
-    settings = session.scalar(select(ProjectRow.settings).where(ProjectRow.id == project))
-    right, total = _stats(session, project, user, since=profile.qualified_at)
-    if not scheduling.blocks(right, total, ProjectSettings.model_validate(settings)):
+    values = {"project": project, "user": user, "since": profile.qualified_at or _EVER}
+    tests = connection.execute(_TESTS, values).one()
+    if not scheduling.blocks(tests.right, tests.total, ProjectSettings.model_validate(tests.settings)):
         return
-    reason = f"{right} of {total} hidden tests right"
+    reason = f"{tests.right} of {tests.total} hidden tests right"
     session.execute(
         update(ProfileRow).where(ProfileRow.user_id == user).values(blocked_at=utcnow(), block_reason=reason)
     )

@@ -45,6 +45,7 @@ HEADERS: dict[str, str] = {
     "cache-control": "no-store",
 }
 """Headers of every answer, unless the route sets its own."""
+_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 UPLOADS = ("/api/v1/admin/tasks/upload",)
 """Paths whose body is a file; they authenticate before they read it."""
@@ -79,13 +80,13 @@ class Guard:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
-        state = _Answer(send, secure=request.url.scheme == "https")
+        state = _Answer(send, secure=scope.get("scheme") == "https")
         refusal = self._refusal(request)
         if refusal is not None:
             await refusal(scope, receive, state.send)
             return
         try:
-            await self.app(scope, _counted(receive, self._limit(request)), state.send)
+            await self.app(scope, _counted(receive, self._limit(scope)), state.send)
         except Exception:
             log.exception("%s %s failed", request.method, request.url.path)
             if state.started:
@@ -95,8 +96,8 @@ class Guard:
             )
             await error_json(500, detail)(scope, receive, state.send)
 
-    def _limit(self, request: Request) -> int:
-        return self.settings.max_upload if request.url.path in UPLOADS else self.settings.max_body
+    def _limit(self, scope: Scope) -> int:
+        return self.settings.max_upload if scope["path"] in UPLOADS else self.settings.max_body
 
     def _refusal(self, request: Request) -> ASGIApp | None:
         wait = self.addresses.take(address(request))
@@ -106,8 +107,8 @@ class Guard:
         declared = request.headers.get("content-length", "0")
         if not declared.isdecimal():
             return error_json(400, ErrorDetail(message="Content-Length is not a number", code="bad_request"))
-        if int(declared) > self._limit(request):
-            return _too_large(self._limit(request))
+        if int(declared) > self._limit(request.scope):
+            return _too_large(self._limit(request.scope))
         return None
 
 
@@ -150,7 +151,7 @@ class _Answer:
             self.started = True
             have: Iterable[tuple[bytes, bytes]] = message.get("headers", [])
             names = {name.lower() for name, _ in have}
-            added = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in names]
+            added = [(name, value) for name, value in _HEADERS if name not in names]
             if self._secure:
                 added.append((b"strict-transport-security", b"max-age=31536000"))
             message = {**message, "headers": [*have, *added]}
