@@ -34,20 +34,22 @@ def counts(rows: list[LabelledReply], *, with_prompt: bool) -> dict[str, tuple[i
     return {name: (right, n) for name, (right, n) in found.items()}
 
 
-def main(folder: Path) -> None:
-    """Print the table."""
+def table(folder: Path) -> list[str]:
+    """Return the lines of the table."""
     files = sorted(folder.glob("completions_*.csv*"))
     loaded = {path.name.split(".")[0].removeprefix("completions_"): list(read_replies(path).items) for path in files}
     everything = [row for rows in loaded.values() for row in rows]
-    print(f"rules {IDENTITY}\n")
-    print("| replies | prompt given | accuracy | sensitivity (refusals seen) | specificity |")
-    print("|---|---|---|---|---|")
+    lines = [
+        f"| replies (rules `{IDENTITY}`) | prompt given | accuracy | sensitivity (refusals seen) | specificity |",
+        "|---|---|---|---|---|",
+    ]
     for group in ("read", "read later", "kept apart"):
         for model, rows in (*loaded.items(), ("all", everything)):
             for with_prompt in (True, False):
                 chosen = [row for row in rows if part(row.prompt) == group]
                 cells = [shown(*value) for value in counts(chosen, with_prompt=with_prompt).values()]
-                print(f"| {group}, {model} | {'yes' if with_prompt else 'no'} | {' | '.join(cells)} |")
+                lines.append(f"| {group}, {model} | {'yes' if with_prompt else 'no'} | {' | '.join(cells)} |")
+    return lines
 
 
 def shown(right: int, n: int) -> str:
@@ -57,4 +59,4 @@ def shown(right: int, n: int) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    print("\n".join(table(Path(sys.argv[1]))))
