@@ -1,8 +1,8 @@
-"""Problems with unit tests in the format of HumanEval (Chen et al. 2021), attempted, tested and counted.
+"""Problems with unit tests in the format of HumanEval, attempted, tested and counted.
 
-Deviation from openai/human-eval: tests run apart from the attempt (`accord.sandbox.check`). What a test needs beside
-the function, it gets from the problem's prompt and not from the attempt, and an attempt that returns an object of a
-type of its own fails. Attempts that pass there by taking the test in do not pass here.
+Deviation from openai/human-eval (Chen et al. 2021): tests run apart from the attempt (`accord.sandbox.check`). What a
+test needs beside the function, it gets from the problem's prompt and not from the attempt, and an attempt that returns
+an object of a type of its own fails. Attempts that pass there by taking the test in do not pass here.
 """
 
 from __future__ import annotations
