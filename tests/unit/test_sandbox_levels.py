@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -181,7 +182,8 @@ def test_nothing_is_left_when_the_caller_is_killed(tmp_path: Path) -> None:
         "def told(self, line):\n hear(self, line)\n if self.started: print(self.started, flush=True)\n"
         "_Role.hear = told\nrun('import time; time.sleep(60)', level=Level.LANDLOCK, allow_unsafe=True)"
     )
-    with subprocess.Popen([sys.executable, "-c", caller], stdout=subprocess.PIPE, text=True) as process:
+    away = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", caller], stdout=subprocess.PIPE, text=True, env=away) as process:
         assert process.stdout is not None
         inside = int(process.stdout.readline())
         process.kill()
