@@ -11,6 +11,8 @@ import pytest
 from collect_site import Site, close, make_site, new_task, submission
 from sqlalchemy import select
 
+from accord.collect.database import Store
+from accord.collect.failures import Busy
 from accord.collect.projects import ensure_project
 from accord.collect.records import NewTask, ProjectSettings
 from accord.collect.schema import AnnotationRow, AssignmentRow
@@ -121,6 +123,18 @@ def test_skipped_and_released_tasks_go_to_somebody_else(tmp_path: Path) -> None:
     assert claim(first)["candidates"]
     assert second.post("/api/v1/skip", json={**body, "reason": "bored"}).status_code == 422
     close(site)
+
+
+def test_a_locked_database_says_come_back(site: Site, monkeypatch: Any) -> None:
+    def locked(*_: Any) -> None:
+        raise Busy("the database is too busy", fix="nothing was stored; send it again")
+
+    me = site.client("annotator")
+    task = claim(me)
+    monkeypatch.setattr(Store, "transact", locked)
+    answer = me.post("/api/v1/skip", json={"assignment": task["assignment"], "key": "skip-0001", "reason": "unclear"})
+    assert answer.status_code == 503 and answer.headers["retry-after"] == "5"
+    assert answer.json()["error"]["code"] == "unavailable"
 
 
 def test_a_lease_that_ran_out_returns_the_task_and_a_late_label_is_kept(tmp_path: Path, monkeypatch: Any) -> None:
