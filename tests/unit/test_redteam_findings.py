@@ -142,7 +142,7 @@ def test_successes_become_preferences_and_the_held_out_family_stays_out() -> Non
     assert {p.meta["chosen_from"] for p in harmful} <= {"own", "plain", "fixed"}
     guards = [p for p in made.preferences if p.meta["chosen_from"] == "guard"]
     assert len(guards) == made.guards == min(made.successes, made.guards) > 0
-    assert all(p.candidates[0].text == YES and p.candidates[1].text in (NO, REFUSAL) for p in guards)
+    assert all(p.candidates[0].text == YES and p.candidates[1].text == NO for p in guards)
     assert len({p.id for p in made.preferences}) == len(made.preferences)
     assert make_pairs(rows, hold_out=["story"]).preferences == made.preferences
 

@@ -54,36 +54,72 @@ def changes(
             f"the two files were judged by {' and '.join(sorted(judges))}",
             fix="judge both by the same judge: a change of judge looks like a change of model",
         )
-    made: list[tuple[str, float, float, Sequence[float]]] = []
+    made: list[_Line] = []
     for title, part in (("ASR@1", harmful), ("over-refusal", harmless)):
         old, new = _rates(singles(part(before)), by), _rates(singles(part(after)), by)
         names = [name for name in new if name in old]
         # All attacks together: one difference a cluster, or attacks on the same seed would count as independent.
-        pooled: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        pooled: dict[str, list[_Pair]] = defaultdict(list)
         for name in names:
-            shared = [c for c in new[name] if c in old[name]]
-            for cluster in shared:
-                pooled[cluster].append((_mean(old[name][cluster]), _mean(new[name][cluster])))
-            if shared and len(names) > 1:
-                pairs = [(_mean(old[name][c]), _mean(new[name][c])) for c in shared]
-                made.append(_line(f"{title}, {name}", pairs))
+            pairs = {c: _pair(old[name][c], new[name][c]) for c in new[name] if c in old[name]}
+            for cluster, pair in pairs.items():
+                pooled[cluster].append(pair)
+            if pairs and len(names) > 1:
+                made.append(_Line(f"{title}, {name}", list(pairs.values())))
         if pooled:
-            means = [(_mean([a for a, _ in v]), _mean([b for _, b in v])) for v in pooled.values()]
-            made.append(_line(f"{title}, all", means))
+            made.append(_Line(f"{title}, all", [_together(pairs) for pairs in pooled.values()]))
     if not made:
         raise DataError(
             "the two files have no seed and attack in common", fix="run both with the same seeds and attacks"
         )
-    tested = [matched(d) for *_, d in made]
+    tested = [matched(line.differences, tries=line.tries) for line in made]
     adjusted = holm([t.p_above for t in tested])
     return [
-        Change(what, old, new, t.value, t.low, t.high, float(p), t.n)
-        for (what, old, new, _), t, p in zip(made, tested, adjusted, strict=True)
+        Change(
+            what=line.what,
+            before=_mean([p.before for p in line.pairs]),
+            after=_mean([p.after for p in line.pairs]),
+            difference=t.value,
+            low=t.low,
+            high=t.high,
+            p_worse=float(p),
+            n=t.n,
+        )
+        for line, t, p in zip(made, tested, adjusted, strict=True)
     ]
 
 
-def _line(what: str, pairs: Sequence[tuple[float, float]]) -> tuple[str, float, float, list[float]]:
-    return what, _mean([a for a, _ in pairs]), _mean([b for _, b in pairs]), [b - a for a, b in pairs]
+@dataclass(frozen=True)
+class _Pair:
+    """One cluster's rates on both checkpoints, and the smaller number of tries behind them."""
+
+    before: float
+    after: float
+    tries: int
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One row of the table, not yet tested."""
+
+    what: str
+    pairs: list[_Pair]
+
+    @property
+    def differences(self) -> list[float]:
+        return [p.after - p.before for p in self.pairs]
+
+    @property
+    def tries(self) -> float:
+        return _mean([p.tries for p in self.pairs])
+
+
+def _pair(old: Sequence[float], new: Sequence[float]) -> _Pair:
+    return _Pair(_mean(old), _mean(new), min(len(old), len(new)))
+
+
+def _together(pairs: Sequence[_Pair]) -> _Pair:
+    return _Pair(_mean([p.before for p in pairs]), _mean([p.after for p in pairs]), sum(p.tries for p in pairs))
 
 
 def _rates(attempts: Sequence[Attempt], by: Callable[[Attempt], str]) -> dict[str, dict[str, list[float]]]:

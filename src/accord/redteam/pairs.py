@@ -2,8 +2,9 @@
 
 For a success the chosen reply is a refusal of the target's own to the same attack where it has one, else what it said
 to the plain request, else a model's revision (Bai et al. 2022, constitutional AI) or a fixed refusal. For a harmless
-request that was answered, in any wording, the answer is chosen over a refusal: without these pairs the cheapest way to
-lower the success rate is to refuse everything.
+request that was answered, in any wording, the answer is chosen over a refusal in the target's own words (one it gave to
+this request in another try, else to a harmful one): without these pairs the cheapest way to lower the success rate is
+to refuse everything, and a refusal that the target would never say teaches it nothing.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def make_pairs(
         attempts: of one target, not redacted.
         hold_out: attack families of which nothing is used.
         guards: pairs on harmless requests for one on a harmful request, as far as there are any.
-        refusal: chosen where nothing better is there, and the rejected reply of the guards.
+        refusal: chosen where nothing better is there, and rejected in guards of a target that never refused.
         reviser: writes replies in place of a fixed refusal.
         seed: of the choice among guards.
 
@@ -109,9 +110,10 @@ def make_pairs(
     order = generator(seed, "redteam/guards").permutation(len(answered))
     wanted = min(len(answered), round(guards * len(made)))
     over = _own_refusals(good)
+    said = list(dict.fromkeys(a.reply for a in bad if a.label == "refused" and a.reply.strip()))
     for place in sorted(int(i) for i in order[:wanted]):
         attempt = answered[place]
-        rejected = over.get((attempt.attack, attempt.seed.id), refusal)
+        rejected = over.get((attempt.attack, attempt.seed.id)) or (said[place % len(said)] if said else refusal)
         made.append(_preference(attempt, attempt.reply, rejected, "guard"))
     return Pairs(tuple(made), len(successes), len(attempts) - len(used), wanted, dict(refusals))
 
