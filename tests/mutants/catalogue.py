@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mutants.arithmetic import ARITHMETIC
 from mutants.evaluation import EVALUATION
+from mutants.judges import JUDGES
 from mutants.machinery import MACHINERY
 from mutants.mutant import Mutant
 from mutants.preferences import PREFERENCES
@@ -11,5 +12,5 @@ from mutants.quality import QUALITY
 from mutants.speed import SPEED
 from mutants.values import VALUES
 
-MUTANTS: list[Mutant] = [*ARITHMETIC, *PREFERENCES, *MACHINERY, *SPEED, *VALUES, *QUALITY, *EVALUATION]
+MUTANTS: list[Mutant] = [*ARITHMETIC, *PREFERENCES, *MACHINERY, *SPEED, *VALUES, *QUALITY, *EVALUATION, *JUDGES]
 """In order of the files."""

@@ -14,6 +14,7 @@ from accord.evals.answering import FileAnswerer
 from accord.evals.running import Participants, Settings, run_suite
 from accord.evals.suites import SUITES
 from accord.judges.agreement import Agreement, WeakJudge
+from accord.judges.base import Comparison, Rating
 from accord.judges.client import ChatClient
 from accord.judges.conduct import conduct
 from accord.judges.llm import LLMJudge
@@ -121,6 +122,24 @@ def test_a_limit_is_said_in_the_results(data: Path) -> None:
     assert report.rows[0].n == 2 and report.notes[0].startswith("Only the first 2 rows")
     assert "2 replies of sums are empty." in report.notes
     assert "Only the first 2 rows" in (data / "out" / "results.md").read_text()
+
+
+class _Longer:
+    """A judge without orders, as gold and reward models are."""
+
+    name, prompt_hash = "longer", ""
+
+    def compare(self, items: Any) -> list[Comparison]:
+        return [Comparison(0.5 if len(a) == len(b) else float(len(a) > len(b))) for _, a, b in items]
+
+    def rate(self, items: Any) -> list[Rating]:
+        return [Rating(float(len(reply))) for _, reply in items]
+
+
+def test_a_judge_without_orders_is_no_unreadable_one(data: Path) -> None:
+    who = Participants(FileAnswerer(data / "good.jsonl"), FileAnswerer(data / "bad.jsonl"), _Longer())
+    report = run_suite(SUITES["arena-hard"], data / "question.jsonl", data / "out", who, say=quiet)
+    assert report.rows[0].value == 1.0 and report.rows[0].n == NUMBER and report.rows[0].parse_failures is None
 
 
 @pytest.mark.parametrize(

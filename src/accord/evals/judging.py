@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from accord import stats
 from accord.errors import ConfigError
@@ -17,9 +17,11 @@ from accord.judges.base import Comparison, Judge
 from accord.judges.client import ChatClient, Limits
 from accord.judges.conduct import conduct
 from accord.judges.llm import LLMJudge, Style
-from accord.judges.people import HumanJudge, Place
 from accord.judges.wire import is_address
 from accord.stats.intervals import Estimate
+
+if TYPE_CHECKING:
+    from accord.judges.people import Place
 
 GOLD, PEOPLE = "lab:gold", "people"
 
@@ -69,6 +71,8 @@ def open_judge(choice: JudgeChoice, *, cache: Path | None) -> Generator[Judge]:
     elif choice.kind == "people":
         if choice.place is None:
             raise ConfigError("people are asked in a database", fix="name one, e.g. labels.db")
+        from accord.judges.people import HumanJudge
+
         yield HumanJudge(choice.place)
     elif choice.kind == "model":
         if not choice.model:

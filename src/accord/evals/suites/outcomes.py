@@ -62,8 +62,13 @@ def rating_report(
 
 
 def agreed(comparison: Comparison) -> float | None:
-    """Return MT-Bench's result for a: 1 or 0 only where both orders agree, else 0.5; None when one is unreadable."""
+    """Return MT-Bench's result for a: 1 or 0 only where both orders agree, else 0.5; None when one is unreadable.
+
+    A judge that knows no order (gold, a reward model) has one verdict, which counts.
+    """
     first, second = comparison.by_order
+    if first is None and second is None and comparison.p is not None:
+        first = second = comparison.p
     if first is None or second is None:
         return None
     if first > 0.5 and second > 0.5:
