@@ -87,3 +87,32 @@ def test_a_config_still_runs_the_stage(tmp_path: Path) -> None:
     for arguments in (["--config", tmp_path / "no.yaml"], [tmp_path / "no.yaml"]):
         with pytest.raises(ConfigError, match="config file does not exist"):
             run(*arguments)
+
+
+def test_a_reward_model_on_disk_is_measured(tmp_path: Path) -> None:
+    from accord.models.build import new_causal, reward_from_causal
+    from accord.models.checkpoint import save_model
+    from accord.models.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer(["the cat sat on the mat"] * 3, 270)
+    model = new_causal(tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_positions=64, init_std=0.3)
+    save_model(reward_from_causal(model, seed=3), tokenizer, tmp_path / "reward", "card")
+    texts = [f"the cat {n}" for n in range(6)]
+    rows = [{"prompt": "sat", "chosen": a, "rejected": b} for a in texts for b in texts if a < b]
+    shown = []
+    for name, turn in (("a", False), ("b", True)):
+        pairs = [{**r, "chosen": r["rejected"], "rejected": r["chosen"]} if turn else r for r in rows]
+        out = tmp_path / f"{name}.json"
+        run(
+            "reward-bench",
+            write(tmp_path / f"{name}.jsonl", pairs),
+            "--reward-model",
+            tmp_path / "reward",
+            "--out",
+            out,
+        )
+        shown.append(json.loads(out.read_text())["rows"][-1])
+    assert shown[0]["value"] + shown[1]["value"] == pytest.approx(1.0) and shown[0]["judge"] == "reward"
+    too_long = [{"prompt": "sat", "chosen": "cat " * 200, "rejected": "mat"}]
+    found = run("reward-bench", write(tmp_path / "l.jsonl", too_long), "--reward-model", tmp_path / "reward")
+    assert "could not be scored and count as wrong" in found and "64 positions" in found

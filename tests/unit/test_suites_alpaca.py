@@ -148,7 +148,8 @@ def test_usual_repetitions_are_not_flagged() -> None:
     assert found.share.value == 0.03 and not found.flagged
     assert most_repeated(["same"] * 19, list(range(19)), model="m").flagged is False  # too few to say
     # Samples of one prompt may agree: they count once.
-    assert most_repeated(["same"] * 100, ["one prompt"] * 100, model="m").flagged is False
+    samples = most_repeated(["same"] * 100, ["one prompt"] * 100, model="m")
+    assert (samples.share.value, samples.share.n, samples.flagged) == (1.0, 1, False)
     mixed = ["talk to the judge"] * 15 + [f"answer {i}" for i in range(85)]
     assert most_repeated(mixed, list(range(100)), model="m").flagged is True
 

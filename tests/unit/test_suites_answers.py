@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
-from accord.errors import DataError
+from accord.errors import ConfigError, DataError
 from accord.evals.refusal import ACCURACY
 from accord.evals.suites import SUITES
 from accord.evals.suites.base import Answers, Report, accuracy_of
 from accord.evals.suites.gsm8k import Gsm8k, flexible_answer, strict_answer
+from accord.evals.suites.judged import score_file
 from accord.evals.suites.xstest import XsTest, read_replies, refusal_report
+from accord.judges.base import Comparison, Rating
+from accord.types import Prompt
 
 
 def write(path: Path, rows: list[Any]) -> Path:
@@ -134,3 +137,68 @@ def test_accuracy_of_keeps_what_a_judges_error_needs() -> None:
     row = Gsm8k().score((), Answers("m", ())).rows[0]
     assert row.value is None and row.reason == "no rows"
     assert accuracy_of(row, "labels") == {"value": None, "low": None, "high": None, "n": 0, "on": "labels"}
+
+
+ROWS: dict[str, dict[str, Any]] = {
+    "alpaca-eval": {"instruction": "ask"},
+    "arena-hard": {"uid": "1", "prompt": "ask", "category": "c"},
+    "gsm8k": {"question": "ask", "answer": "#### 4"},
+    "mt-bench": {"question_id": 1, "category": "stem", "turns": ["ask", "again"]},
+    "xstest": {"id": "1", "prompt": "ask", "type": "homonyms", "label": "safe"},
+}
+
+
+class Even:
+    """A judge that sees no difference."""
+
+    name, prompt_hash = "even", "e" * 12
+
+    def compare(self, items: Any) -> list[Comparison]:
+        return [Comparison(0.5, (0.5, 0.5)) for _ in items]
+
+    def rate(self, items: Any) -> list[Rating]:
+        return [Rating(5.0) for _ in items]
+
+
+@pytest.mark.parametrize("name", [name for name, suite in SUITES.items() if suite.kind == "answers"])
+def test_suites_of_answers_conform(name: str, tmp_path: Path) -> None:
+    suite = SUITES[name]
+    assert suite.kind == "answers"
+    row = ROWS[name]
+    loaded = suite.prompts(write(tmp_path / "q.jsonl", [row, {"nothing": 1}]))
+    assert len(loaded.items) == 1 and loaded.bad[0].where.endswith("q.jsonl:2") and len(loaded.data_hash) == 12
+    prompt = loaded.items[0]
+    assert prompt.messages[-1].content == "ask"
+    replies: list[str] = []
+    asked: Prompt | None = prompt
+    while asked is not None:
+        assert asked.id == prompt.id and len(replies) < 5
+        replies.append("4")
+        asked = suite.follow_up(prompt, replies)
+    answers = Answers("m", (tuple(replies),))
+    if suite.needs != "nothing":
+        with pytest.raises(ConfigError, match="judge"):
+            suite.score(loaded.items, answers)
+    for baseline in (Answers("b", (tuple(replies),)), *(() if suite.needs == "comparison" else (None,))):
+        made = suite.score(loaded.items, answers, judge=Even(), baseline=baseline)
+        assert made.rows and made.title
+        assert all(r.judge for r in made.rows) and any("m" in r.name for r in made.rows)
+
+
+def test_graded_solutions_check_the_checker(tmp_path: Path) -> None:
+    def said(solution: str, label: Any) -> dict[str, Any]:
+        return {"solution": solution, "is_correct": label}
+
+    rows = [
+        {"question": "q", "ground_truth": "A: 18", "x": said("first A: 3\nA: 18", True), "y": said("A: 17", False)},
+        {"question": "q", "ground_truth": "A: 1,000", "x": said("A: 1000", True), "y": said("no end", False)},
+        {"question": "q", "ground_truth": "#### 5", "x": said("A: 5", False), "y": said("A: 5", True)},
+        {"question": "q", "ground_truth": "A: 5", "x": said("A: 5", "yes")},
+        {"question": "q", "ground_truth": "A: 5"},
+    ]
+    made = score_file(write(tmp_path / "s.jsonl", rows))
+    same, x, y = made.rows
+    assert same.value == pytest.approx(5 / 6) and same.n == 6
+    assert (x.value, x.parse_failures) == (1.0, 0.0) and y.value == y.parse_failures == pytest.approx(1 / 3)
+    assert made.details["accuracy_by_labels"] == {"x": pytest.approx(2 / 3), "y": pytest.approx(1 / 3)}
+    assert len(made.bad) == 2 and "is_correct" in made.bad[0].reason

@@ -68,6 +68,7 @@ def test_pairs_of_one_prompt_are_one_cluster() -> None:
 def test_the_length_probe_is_the_accuracy_of_the_longer_reply() -> None:
     pairs = [pair(0, 1.0), pair(1, 0.0), pair(2, 0.0, "a", "bbb"), pair(3, 1.0, "x", "y"), pair(4, 0.5)]
     assert longer_is_better(pairs, on="own").value == pytest.approx((1 + 0 + 1 + 0.5) / 4)
+    assert longer_is_better([pair(0, 0.0, "a", "bbb")], on="own").value == 1.0
 
 
 def write(path: Path, rows: list[Any]) -> Path:

@@ -32,7 +32,7 @@ app.command()(run_command.judge)
 File = Annotated[Path, typer.Argument(help="JSON, JSON lines, CSV or Parquet; text may be gzipped", show_default=False)]
 Out = Annotated[Path | None, typer.Option("--out", help="write the numbers too: .json, or .md for the table")]
 JudgeFormat = Annotated[
-    Literal["auto", "alpaca", "llmbar", "arena", "mtbench", "ratings"],
+    Literal["auto", "alpaca", "llmbar", "arena", "mtbench", "gsm8k", "ratings"],
     typer.Option("--format", help="of the judgements; auto goes by the columns"),
 ]
 

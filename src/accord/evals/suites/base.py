@@ -93,7 +93,7 @@ class Report:
 
 
 class AnswerSuite(Protocol):
-    """Prompts that models answer. Conformance: tests/unit/test_suites_base.py."""
+    """Prompts that models answer. Conformance: tests/unit/test_suites_answers.py."""
 
     @property
     def name(self) -> str:
@@ -150,7 +150,7 @@ class AnswerSuite(Protocol):
 
 
 class PairSuite(Protocol):
-    """Pairs whose better reply is known: how far can a judge or a reward model be trusted?"""
+    """Pairs whose better reply is known. Conformance: tests/unit/test_suites_pairs.py."""
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from accord.errors import ConfigError, DataError
-from accord.evals.suites import alpaca_eval, arena_hard, llmbar, mt_bench_judged, rating
+from accord.evals.suites import alpaca_eval, arena_hard, gsm8k_graded, llmbar, mt_bench_judged, rating
 from accord.evals.suites.base import Report
 from accord.evals.suites.rows import columns_of
 
@@ -70,6 +70,11 @@ def _ratings(path: Path, options: Options) -> Report:
     return rating.rate_file(path, seed=options.seed, judge_accuracy=_accuracy(options))
 
 
+def _gsm8k(path: Path, options: Options) -> Report:
+    del options
+    return gsm8k_graded.graded_report(path)
+
+
 def _accuracy(options: Options) -> dict[str, Any] | None:
     return None if options.judge_accuracy is None else dict(options.judge_accuracy)
 
@@ -79,6 +84,7 @@ FORMATS: dict[str, tuple[Callable[[Path, Options], Report], str]] = {
     "llmbar": (_llmbar, "LLMBar result.json: labelled pairs with the verdicts of an evaluator in both orders"),
     "arena": (_arena, "Arena-Hard model_judgment: two games with five-level verdicts"),
     "mtbench": (_mt_bench, "FastChat judgements of MT-Bench, ratings or pairs"),
+    "gsm8k": (_gsm8k, "GSM8K solutions with labels (ground_truth, and each model's solution and is_correct)"),
     "ratings": (_ratings, "anything that says which model beat which: Elo and Bradley-Terry with intervals"),
 }
 """Name -> (scorer, what the file holds)."""
@@ -97,6 +103,8 @@ def detect(path: Path) -> str:
         return "llmbar"
     if names & {"g1_winner", "g1_judgment"} or {"question_id", "judge"} <= names:
         return "mtbench"
+    if {"question", "ground_truth"} <= names:
+        return "gsm8k"
     if "preference" in names and names & {"generator_2", "len_model"}:
         return "alpaca"
     return "ratings"
