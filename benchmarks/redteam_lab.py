@@ -47,26 +47,32 @@ def held_out(seed: int) -> str:
     return planted(seed)[0]
 
 
-def config(seed: int, runs: Path, threads: int) -> dict[str, Any]:
+def config(seed: int, runs: Path, threads: int, base: Path | None = None) -> dict[str, Any]:
     """The run: the demo's stages with planted weaknesses, red teams, DPO on the successes, a trained attacker."""
+    start = "pretrain" if base is None else str(base.resolve())
     demo = yaml.safe_load(resources.files("accord.starter").joinpath("demo.yaml").read_text(encoding="utf-8"))
     sft = {**demo["sft"], "dataset": f"lab:weak_demonstrations?num=10000&weak={','.join(planted(seed))}"}
     attack = {"seeds": "lab:seeds?num=60&split=train", "hold_out": [held_out(seed)], "guards": 2.0, **PROBE}
     again = {"seeds": "lab:seeds?num=60&split=held_out", **PROBE}
-    return {
+    sections = {
         "run": {"name": f"redteam-{seed}", "dir": str(runs), "seed": seed, "threads": threads},
         "pretrain": demo["pretrain"],
-        "sft": sft,
-        "sample": {**demo["sample"], "prompts": "lab:prompts?num=2000&split=train"},
-        "collect": demo["collect"],
-        "reward": demo["reward"],
-        "ppo": {**{k: v for k, v in demo["ppo"].items() if k not in ("eval_prompts", "judge")}, "num_rounds": 20},
+        "sft": {**sft, "model_name_or_path": start},
         "redteam": {"model_name_or_path": "sft", **attack},
-        "redteam_ppo": {"model_name_or_path": "ppo", **attack},
         "dpo": {"model_name_or_path": "sft", "dataset": "redteam", "token_budget": 4096, **DPO},
         "redteam_before": {"model_name_or_path": "sft", **again},
         "redteam_after": {"model_name_or_path": "dpo", **again},
-        "sft_attacker": {**demo["sft"], "dataset": "lab:rewordings?num=4000", "max_steps": 200},
+        "sample": {**demo["sample"], "prompts": "lab:prompts?num=1500&split=train"},
+        "collect": demo["collect"],
+        "reward": {**demo["reward"], "num_train_epochs": 1},
+        "ppo": {**{k: v for k, v in demo["ppo"].items() if k not in ("eval_prompts", "judge")}, "num_rounds": 16},
+        "redteam_ppo": {"model_name_or_path": "ppo", **attack},
+        "sft_attacker": {
+            **demo["sft"],
+            "model_name_or_path": start,
+            "dataset": "lab:rewordings?num=4000",
+            "max_steps": 200,
+        },
         "attacker": {
             "model_name_or_path": "sft_attacker",
             "target": "sft",
@@ -75,7 +81,7 @@ def config(seed: int, runs: Path, threads: int) -> dict[str, Any]:
             "max_length": 160,
             "max_completion_length": 48,
             "target_max_completion_length": REPLY,
-            "num_rounds": 24,
+            "num_rounds": 16,
             "train_batch_size": 48,
             "num_ppo_epochs": 3,
             "learning_rate": 3e-4,
@@ -84,13 +90,14 @@ def config(seed: int, runs: Path, threads: int) -> dict[str, Any]:
             "token_budget": 4096,
         },
     }
+    return sections if base is None else {name: keys for name, keys in sections.items() if name != "pretrain"}
 
 
-def run(seed: int, runs: Path, threads: int) -> Run:
+def run(seed: int, runs: Path, threads: int, base: Path | None) -> Run:
     """Do what is not done yet and return the results."""
     runs.mkdir(parents=True, exist_ok=True)
     path = runs / f"redteam-{seed}.yaml"
-    path.write_text(json.dumps(config(seed, runs, threads), indent=1), encoding="utf-8")
+    path.write_text(json.dumps(config(seed, runs, threads, base), indent=1), encoding="utf-8")
     subprocess.run([sys.executable, "-m", "accord", "run", str(path)], check=True)
     return Run(runs / f"redteam-{seed}")
 
@@ -160,9 +167,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--base", type=Path, help="pretrained model for all seeds; default: one is trained for each")
     parser.add_argument("--page", type=Path)
     given = parser.parse_args()
-    results = {seed: run(seed, given.runs, given.threads) for seed in given.seeds}
+    results = {seed: run(seed, given.runs, given.threads, given.base) for seed in given.seeds}
     heads = {
         "found": (
             "seed",

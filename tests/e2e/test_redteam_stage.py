@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,9 @@ from accord.artifacts import load_artifact
 from accord.models.checkpoint import load_causal
 from accord.redteam.attempts import read_attempts
 from accord.redteam.findings import PLAIN
+from accord.report import write_report
+from accord.report.attacks import read_attacks
+from accord.report.runfiles import read_run
 from accord.types import Preference
 from tiny_lab import Ran
 
@@ -84,6 +88,18 @@ def test_an_attacker_is_trained_and_measured_before_and_after(ran: Ran) -> None:
         assert metrics[f"asr_low_{when}"] <= metrics[f"asr_{when}"] <= metrics[f"asr_high_{when}"]
         assert 0 <= metrics[f"self_bleu_{when}"] <= 1
     load_causal(str(ran.made["attacker"].path("model")))
+
+
+def test_the_report_of_the_run_has_the_red_team(ran: Ran, tmp_path: Path) -> None:
+    made = ran.made["redteam"]
+    run = read_run(made.dir.parent)
+    (found,) = read_attacks(run)
+    assert (found.section, found.target, found.compared) == ("redteam", "sft", 2)
+    assert (made.dir.parent / found.page).is_file()
+    plain, whole, worst, _ = found.cells
+    assert "%" in plain.shown and "to" in whole.interval and worst.shown >= "0"
+    text = write_report(made.dir.parent, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'id="redteam"' in text and found.page in text
 
 
 @pytest.mark.parametrize(

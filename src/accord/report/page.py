@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from accord.errors import ArtifactError
+from accord.report.attacks import read_attacks
 from accord.report.bestofn import read_best_of_n
 from accord.report.formats import visible
 from accord.report.groups import read_groups
@@ -85,6 +86,7 @@ def render(run_dir: Path) -> str:
         "outcome": outcome,
         "samples": samples,
         "columns": columns(samples),
+        "attacks": read_attacks(run),
         "made": read_provenance(run),
         "verdict": judge_run(run, labels, reward, curves, paths, outcome),
     }
