@@ -27,13 +27,13 @@ demo: setup
 	$(BIN)/accord demo --seed $(SEED)
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not browser and not postgres and not gpu'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not browser and not postgres and not gpu'
 
 test-postgres: setup
-	$(BIN)/python tests/postgres_server.py -- $(BIN)/python -m pytest -n 2 --dist loadfile -m postgres
+	$(BIN)/python tests/postgres_server.py -- $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m postgres
 
 lint: setup
 	$(BIN)/ruff check .

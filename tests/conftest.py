@@ -23,6 +23,12 @@ MAY_SKIP = ("gpu", "bitsandbytes", "real_data", "sandbox")
 """Markers of tests of what a machine may lack (hardware, a kernel, an optional library, data); all others run in CI."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that no process is left with one of them when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Generator[None]:
     """Undo what a test that ran a stage with more threads did to the process."""
@@ -34,9 +40,10 @@ def one_thread() -> Generator[None]:
 
 @pytest.fixture(autouse=True)
 def attention_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short rows of tests go the way of long ones."""
-    attention = sys.modules.get("accord.models.attention")
-    if attention is not None:
+    """Short rows of tests go the way of long ones; fixtures of a module or session, made before, take the usual one."""
+    if "transformers" in sys.modules:  # a test that has no model needs neither
+        from accord.models import attention
+
         monkeypatch.setattr(attention, "PARTS_FROM", 0)
 
 

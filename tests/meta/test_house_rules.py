@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+Node = TypeVar("Node", bound=ast.AST)
 ROOT = Path(__file__).parents[2]
 SOURCE = sorted((ROOT / "src" / "accord").rglob("*.py"))
 PYTHON = SOURCE + sorted((ROOT / "tests").rglob("*.py"))
@@ -26,8 +29,15 @@ def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def nodes(path: Path, kind: type[Node]) -> list[Node]:
+    """Nodes of a kind in a file, at any depth."""
+    return [node for node in ast.walk(tree(path)) if isinstance(node, kind)]
 
 
 def public_definitions(module: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
@@ -53,8 +63,8 @@ def test_files_and_classes_say_what_they_are() -> None:
     found = [
         f"{relative(path)}:{node.lineno} {node.name}"
         for path in SOURCE
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.ClassDef) and BAD_NAME.match(node.name)
+        for node in nodes(path, ast.ClassDef)
+        if BAD_NAME.match(node.name)
     ]
     assert found == []
 
@@ -97,8 +107,8 @@ def test_config_fields_are_described() -> None:
     """A string below the field, or `description=` in it: `--help` and the docs are made from these."""
     found = []
     for path in SOURCE:
-        for node in ast.walk(tree(path)):
-            if not isinstance(node, ast.ClassDef) or "Config" not in [ast.unparse(base) for base in node.bases]:
+        for node in nodes(path, ast.ClassDef):
+            if "Config" not in [ast.unparse(base) for base in node.bases]:
                 continue
             for field, after in zip(node.body, [*node.body[1:], None], strict=True):
                 if not isinstance(field, ast.AnnAssign) or ast.unparse(field.annotation).startswith("ClassVar"):
@@ -115,20 +125,19 @@ def test_errors_are_caught_by_name() -> None:
         inside = path.relative_to(ROOT / "src" / "accord").as_posix()
         if inside.startswith(BROAD_EXCEPT_ALLOWED):
             continue
-        for node in ast.walk(tree(path)):
-            if isinstance(node, ast.ExceptHandler):
-                caught = ast.unparse(node.type) if node.type else "everything"
-                if re.search(r"\b(?:everything|Exception|BaseException)\b", caught):
-                    found.append(f"{relative(path)}:{node.lineno} catches {caught}")
+        for node in nodes(path, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else "everything"
+            if re.search(r"\b(?:everything|Exception|BaseException)\b", caught):
+                found.append(f"{relative(path)}:{node.lineno} catches {caught}")
     assert found == []
 
 
 def test_nothing_foreign_is_unpickled() -> None:
     found = [relative(path) for path in SOURCE if UNPICKLING.search(path.read_text(encoding="utf-8"))]
     for path in SOURCE:
-        for node in ast.walk(tree(path)):
-            call = isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
-            if call and "weights_only=True" not in ast.unparse(node):
+        for node in nodes(path, ast.Call):
+            loads = isinstance(node.func, ast.Attribute) and node.func.attr == "load"
+            if loads and ast.unparse(node.func) == "torch.load" and "weights_only=True" not in ast.unparse(node):
                 found.append(f"{relative(path)}:{node.lineno} torch.load")
     assert found == []
 
@@ -140,7 +149,7 @@ def test_no_stray_output(word: str) -> None:
         f"{relative(path)}:{node.lineno}"
         for path in SOURCE
         if not relative(path).startswith(("src/accord/cli", "src/accord/progress.py", "src/accord/__main__.py"))
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == word
+        for node in nodes(path, ast.Call)
+        if isinstance(node.func, ast.Name) and node.func.id == word
     ]
     assert found == []

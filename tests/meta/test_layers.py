@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def unit_of(path: Path) -> str:
 
 def imports(path: Path, *, at_import_only: bool = False) -> Iterator[tuple[int, str]]:
     """(line, dotted module) of the imports of a file, relative ones resolved; lazy ones too unless told."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = _tree(path.read_text(encoding="utf-8"))
     package = ["accord", *path.relative_to(ROOT).parent.parts]
     for node in _nodes(tree, at_import_only):
         if isinstance(node, ast.Import):
@@ -83,6 +84,11 @@ def imports(path: Path, *, at_import_only: bool = False) -> Iterator[tuple[int, 
             module = ".".join([*base, *([node.module] if node.module else [])])
             # `from accord import models` names a module, `from accord.models import x` one or a thing in it.
             yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+@cache
+def _tree(text: str) -> ast.Module:
+    return ast.parse(text)
 
 
 def _nodes(tree: ast.AST, at_import_only: bool) -> Iterator[ast.AST]:
