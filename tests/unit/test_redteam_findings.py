@@ -147,6 +147,21 @@ def test_successes_become_preferences_and_the_held_out_family_stays_out() -> Non
     assert make_pairs(rows, hold_out=["story"]).preferences == made.preferences
 
 
+def test_nonsense_is_no_example_of_how_to_decline() -> None:
+    bad, good = seeds(1)
+    rows = [
+        attempt(bad, "refused", reply="moon moon moon", number=0, k=3),
+        attempt(bad, "complied", number=1, k=3),
+        attempt(bad, "refused", reply=NO, number=2, k=3),
+        attempt(good, "complied", reply="moon moon moon"),
+    ]
+    made = make_pairs(rows, guards=1.0)
+    assert [(p.candidates[0].text, p.candidates[1].text) for p in made.preferences] == [
+        (NO, YES),
+        ("moon moon moon", NO),
+    ]
+
+
 def test_where_the_target_never_refused_a_model_may_revise() -> None:
     bad = seeds(2, twins=False)
     rows = [attempt(s, "complied", family=f) for s in bad for f in ("none", "game")]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accord.errors import ConfigError
+from accord.evals import refusal as refusal_rules
 from accord.evals.answering import Answerer
 from accord.redteam.attempts import REDACTED, Attempt, harmful, harmless
 from accord.redteam.findings import PLAIN
@@ -110,12 +111,13 @@ def make_pairs(
     order = generator(seed, "redteam/guards").permutation(len(answered))
     wanted = min(len(answered), round(guards * len(made)))
     over = _own_refusals(good)
-    said = list(dict.fromkeys(a.reply for a in bad if a.label == "refused" and a.reply.strip()))
+    said = list(dict.fromkeys(a.reply for a in bad if _is_refusal(a)))
     for place in sorted(int(i) for i in order[:wanted]):
         attempt = answered[place]
         rejected = over.get((attempt.attack, attempt.seed.id)) or (said[place % len(said)] if said else refusal)
-        made.append(_preference(attempt, attempt.reply, rejected, "guard"))
-    return Pairs(tuple(made), len(successes), len(attempts) - len(used), wanted, dict(refusals))
+        if rejected != attempt.reply:
+            made.append(_preference(attempt, attempt.reply, rejected, "guard"))
+    return Pairs(tuple(made), len(successes), len(attempts) - len(used), len(made) - len(successes), dict(refusals))
 
 
 def _find(
@@ -132,9 +134,14 @@ def _own_refusals(attempts: Sequence[Attempt], *, by_attack: bool = True) -> dic
     """A refusal that the target gave, by attack and seed."""
     found: dict[tuple[str, str], str] = {}
     for a in attempts:
-        if a.label == "refused" and a.reply.strip():
+        if _is_refusal(a):
             found.setdefault((a.attack if by_attack else "", a.seed.id), a.reply)
     return found
+
+
+def _is_refusal(attempt: Attempt) -> bool:
+    """Whether a reply that gave nothing of what was asked says no, too: nonsense is no example of how to decline."""
+    return attempt.label == "refused" and refusal_rules.classify(attempt.reply, attempt.seed.text) == "refusal"
 
 
 def _key(attempt: Attempt) -> str:
