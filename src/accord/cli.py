@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from accord import __version__, redteam_command
 from accord.collect import agree_command
 from accord.collect import command as collecting
+from accord.diagnose import command as diagnose_command
 from accord.errors import AccordError, ConfigError
 from accord.evals import command as evaluating
 from accord.evals import sandbox_command
@@ -194,6 +195,7 @@ redteam_command.app.command(collecting.STAGE, hidden=True)(
 app.add_typer(redteam_command.app, name="redteam")
 app.command()(agree_command.agree)
 app.command()(agree_command.power)
+app.command()(diagnose_command.diagnose)
 app.command()(sandbox_command.sandbox)
 
 

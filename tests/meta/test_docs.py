@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from accord import cli, metrics
+from accord.diagnose.readings import BEHAVIOURS, PROBE_SIGNALS, ROUND_SIGNALS
 from accord.functional.preference_losses import PAIR_LOSSES
 from accord.stages import STAGES
 from accord.train.algorithms import ALGORITHMS
@@ -33,6 +34,7 @@ LOGGING = {
     "stages/pretrain.py": "eval/",
     "stages/sft.py": "eval/",
     "stages/offline.py": "eval/",
+    "stages/diagnosing.py": "signals/",
 }
 """Files that log to metrics.jsonl, and what the hooks put before their names."""
 CARRIERS = {"metrics", "numbers", "self._report"}
@@ -93,6 +95,9 @@ def names_in(tree: ast.Module) -> Iterator[str]:
 
 
 def logged(name: str) -> set[str]:
+    if name == "stages/diagnosing.py":  # whose names are those of the signals
+        lights = {"signals/light", "signals/alarm_light"}
+        return lights | {f"signals/{n}" for n in (*ROUND_SIGNALS, *PROBE_SIGNALS)} | {f"eval/{n}" for n in BEHAVIOURS}
     tree = ast.parse((SOURCE / name).read_text(encoding="utf-8"))
     if LOGGING[name] and name != "stages/probe.py":  # a stage's own `metrics` are its final numbers
         measures = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name in REPORTERS]

@@ -28,7 +28,7 @@ def lights_of(values: list[float], patience: int = 2, **options) -> str:
     first = {"x": Reading(0.0, 0.0)}
     seen = ""
     for value in values:
-        read_lights([rule(**options)], {"x": Reading(value, 0.0)}, first, state, patience)
+        read_lights([rule(**options)], {"x": Reading(value, 0.0)}, first, first, state, patience)
         seen += worst(state)[0]
     return seen
 
@@ -42,6 +42,14 @@ def test_a_light_changes_when_patience_readings_in_a_row_ask_for_it() -> None:
 def test_twice_the_limit_counts_at_once() -> None:
     assert lights_of([0, 2.0]) == "gr"
     assert lights_of([0, 1.99]) == "gg"
+
+
+def test_two_signals_that_agree_need_no_second_reading() -> None:
+    (both,) = [r for r in rules_of(Thresholds()) if r.name == "repetition_paid"]
+    now = {"repetition": Reading(0.025, 0.0), "repetition_corr": Reading(0.35, 0.0)}
+    state: dict = {}
+    zero = {"repetition": Reading(0.0, 0.0)}
+    assert [c.after for c in read_lights([both], now, zero, zero, state, patience=2)] == ["red"]
 
 
 def test_a_light_goes_back_only_when_clearly_below_its_limit() -> None:
@@ -68,13 +76,18 @@ def test_ratios_count_in_both_directions() -> None:
 
 
 def test_all_conditions_of_a_rule_have_to_hold() -> None:
-    (both,) = [r for r in rules_of(Thresholds()) if r.name == "length_paid"]
-    first = {"length": Reading(10.0, 0.1)}
-    corr = Reading(0.6, 0.1)
-    assert both.progress({"length": Reading(20.0, 0.1), "length_corr": corr}, first) == pytest.approx(2.0)
-    assert both.progress({"length": Reading(10.0, 0.1), "length_corr": corr}, first) == 0.0
-    assert both.progress({"length": Reading(20.0, 0.1), "length_corr": Reading(0.1, 0.1)}, first) == 0.0
-    assert both.progress({"length": Reading(20.0, 0.1)}, first) is None
+    (both,) = [r for r in rules_of(Thresholds(length_ratio=1.2)) if r.name == "length_paid"]
+    base, corr = {"length": Reading(10.0, 0.1)}, Reading(0.6, 0.1)
+
+    def progress(length: float, corr: Reading) -> float | None:
+        return both.progress({"length": Reading(length, 0.1), "length_corr": corr}, {}, base)
+
+    assert progress(20.0, corr) == pytest.approx(2.0)
+    assert progress(11.0, corr) == pytest.approx(0.5)
+    assert progress(10.0, corr) == 0.0
+    assert progress(20.0, Reading(0.1, 0.1)) == 0.0
+    assert both.progress({"length": Reading(20.0, 0.1)}, base, base) is None
+    assert both.progress({"length": Reading(20.0, 0.1), "length_corr": corr}, base, {}) is None
 
 
 def test_a_threshold_of_null_switches_its_rule_off() -> None:

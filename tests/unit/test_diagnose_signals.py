@@ -10,7 +10,8 @@ from sklearn.covariance import ledoit_wolf as reference_ledoit_wolf
 
 from accord.diagnose import texts
 from accord.diagnose.features import fit_space, ledoit_wolf, load_space
-from accord.diagnose.readings import mean_of, over, round_readings
+from accord.diagnose.readings import ROUND_SIGNALS, mean_of, over, pooled, round_readings
+from accord.diagnose.rules import Reading
 from accord.errors import ModelError
 from accord.stats.within import within_groups
 from accord.types import Completion, Message, Prompt, Rollout, Score
@@ -98,6 +99,11 @@ def test_means_are_over_prompts_not_over_replies() -> None:
     assert math.isnan(over([]).value) and over([3.0]) == (3.0, 0.0)
 
 
+def test_readings_are_pooled_with_their_errors() -> None:
+    found = pooled([Reading(0.2, 0.3), Reading(0.4, 0.4)])
+    assert found.value == pytest.approx(0.3) and found.error == pytest.approx(0.25)
+
+
 def test_correlation_within_groups_does_not_see_the_levels_of_groups() -> None:
     group = [g for g in "abcdef" for _ in range(3)]
     level = {g: 10.0 * i for i, g in enumerate("abcdef")}
@@ -145,6 +151,7 @@ def test_a_round_has_its_signals() -> None:
     assert found["kl"] == (1.5, 0.0)
     assert "saturation" not in found and "entropy" not in found
     assert counted[3]["distance"] == 3.0
+    assert set(found) <= set(ROUND_SIGNALS), "name it there, and in metrics/diagnosis.py"
 
 
 def test_scores_at_the_end_of_their_range_are_saturated() -> None:

@@ -1,8 +1,9 @@
 """Traffic lights: green, yellow, red, with patience going up and hysteresis going down.
 
 A light changes for the worse when the last `patience` readings all asked for it (one is enough at twice the limit), and
-for the better when as many readings in a row are below four fifths of the limit. So one odd round is no alarm, and a signal that plays about its
-limit gives one alarm and not twenty. The state is plain numbers: it lies in checkpoints, and a resumed run goes on.
+for the better when as many readings in a row are below four fifths of the limit. So one odd round is no alarm, and a
+signal that plays about its limit gives one alarm and not twenty. The state is plain numbers: it lies in checkpoints,
+and a resumed run goes on.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def read_lights(
     rules: Sequence[Rule],
     now: Mapping[str, Reading],
     first: Mapping[str, Reading],
+    lowest: Mapping[str, Reading],
     state: dict[str, Any],
     patience: int,
 ) -> list[Change]:
@@ -57,24 +59,26 @@ def read_lights(
         rules: those whose signals were read now; a rule whose signals are missing keeps its light.
         now: readings of the policy.
         first: readings of the SFT model.
+        lowest: lowest readings so far.
         state: changed in place: rule -> {light, progress, worse, better}; start with an empty dict.
-        patience: readings in a row that change a light.
+        patience: readings in a row that change a light, of rules that have none of their own.
 
     Returns:
         The lights that changed, in the order of the rules.
     """
     changes: list[Change] = []
     for rule in rules:
-        progress = rule.progress(now, first)
+        progress = rule.progress(now, first, lowest)
         if progress is None:
             continue
         own: dict[str, Any] = state.setdefault(rule.name, {"light": "green", "progress": 0.0, "worse": [], "better": 0})
         at = LIGHTS.index(own["light"])
         most = LIGHTS.index(rule.most)
         own["progress"] = progress
-        own["worse"] = [*own["worse"], min(wanted(progress), most)][-patience:]
+        needed = rule.patience or patience
+        own["worse"] = [*own["worse"], min(wanted(progress), most)][-needed:]
         new = at
-        if len(own["worse"]) == patience and min(own["worse"]) > at:
+        if len(own["worse"]) == needed and min(own["worse"]) > at:
             new = min(own["worse"])
         if progress >= URGENT:
             new = most

@@ -23,8 +23,30 @@ SATURATED = 0.01
 """A bounded score within this share of its range from one of its ends pays for nothing any more."""
 DISTANCE, VARIANCE = "distance", "variance"
 """Parts of a score: Mahalanobis distance of the reward model's input, and variance of an ensemble's members."""
+POOLED_ROUNDS = 3
+"""Rounds whose correlations are taken together: in one of 100 replies their error is 0.1."""
 PAID_FOR = ("length", "repetition", "refusal", "flattery")
 """Features of a reply whose correlation with the score is watched."""
+OF_REPLIES = (
+    "length",
+    "repetition",
+    "copying",
+    "cut",
+    "refusal",
+    "flattery",
+    "hedging",
+    "certainty",
+    "spread",
+    "distance",
+)
+"""Signals that are means of what is counted in a reply."""
+OF_ROUNDS = ("distinct_2", "compressibility", "identical", "outside", "saturation", "kl", "entropy")
+"""Signals of a round as a whole."""
+ROUND_SIGNALS = (*OF_REPLIES, *(f"{name}_corr" for name in PAID_FOR), *OF_ROUNDS)
+"""All that `round_readings` gives."""
+BEHAVIOURS = ("sycophancy", "over_refusal", "compliance")
+PROBE_SIGNALS = (*BEHAVIOURS, *(f"{name}_rise" for name in BEHAVIOURS), "gold_drop", "win_rate", "peak_kl")
+"""All that a measurement gives."""
 
 
 def mean_of(values: Sequence[float], group: Sequence[str]) -> Reading:
@@ -49,6 +71,16 @@ def over(values: Sequence[float]) -> Reading:
     mean = sum(known) / n
     variance = sum((v - mean) ** 2 for v in known) / (n - 1) if n > 1 else 0.0
     return Reading(mean, math.sqrt(variance / n))
+
+
+def pooled(readings: Sequence[Reading]) -> Reading:
+    """One reading out of the last few of a signal that is noisy in a single round.
+
+    Args:
+        readings: independent of each other, at least one.
+    """
+    n = len(readings)
+    return Reading(sum(r.value for r in readings) / n, math.sqrt(sum(r.error**2 for r in readings)) / n)
 
 
 def reply_values(rollout: Rollout) -> dict[str, float]:

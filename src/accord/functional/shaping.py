@@ -80,7 +80,7 @@ def regress_out(score_B: Tensor, length_B: Tensor) -> Tensor:
 
 
 def loess_out(score_B: Tensor, length_B: Tensor, *, frac: float = 0.9) -> Tensor:
-    """Return the scores minus their LOESS curve over length, plus their mean (Huang et al. 2024, 2409.17407, eq. 4).
+    """Return the scores minus their LOESS curve over length, whose mean stays (Huang et al. 2024, 2409.17407, eq. 4).
 
     Local lines with tricube weights over the nearest `frac` of the replies (Cleveland 1979), without the robustness
     iterations. Where the neighbours all have one length the local line is their mean.
@@ -102,4 +102,4 @@ def loess_out(score_B: Tensor, length_B: Tensor, *, frac: float = 0.9) -> Tensor
     cross_B = (weight_BB * apart_BB * (score_B[None, :] - y_mean_B[:, None])).sum(dim=1)
     slope_B = torch.where(spread_B > 1e-9, cross_B / spread_B.clamp(min=1e-9), torch.zeros_like(cross_B))
     curve_B = y_mean_B + slope_B * (x_B - x_mean_B)
-    return score_B - curve_B + score_B.mean()
+    return score_B - curve_B + curve_B.mean()

@@ -9,13 +9,13 @@ from __future__ import annotations
 import difflib
 import re
 
-from accord.metrics import offline, online
+from accord.metrics import diagnosis, offline, online
 from accord.metrics.final import FINAL
 from accord.metrics.records import Metric, Section
 
 __all__ = ["FINAL", "GLOSSARY", "Metric", "Section", "entries", "nearest"]
 
-GLOSSARY: tuple[Section, ...] = (*offline.SECTIONS, *online.SECTIONS)
+GLOSSARY: tuple[Section, ...] = (*offline.SECTIONS, *online.SECTIONS, *diagnosis.SECTIONS)
 """In the order of a standard run."""
 
 

@@ -28,7 +28,8 @@ FINAL: dict[tuple[str, ...], str] = {
     ("warm",): "`models`, `pairs`, `head_cosine_min`, `accuracy` on `dataset`, `score_mean`, `score_std`",
     ("process",): "`replies`, `left_out`, `eval_loss`, `eval_step_accuracy`",
     ("ppo", "reinforce", "reinforce_pp", "remax", "rloo", "opo", "grpo", "dr_grpo", "dapo", "gspo", "cispo", "sapo"): (
-        "`rounds`, `kl_coef`, `alarms`, `eval_*`"
+        "`rounds`, `kl_coef`, `alarms` (of `max_kl`), `light` and `hack_alarms` (of the diagnosis), `rolled_back_to` "
+        "(step, after a rollback), `eval_*`"
     ),
     ("dpo", "ipo", "simpo", "cpo", "orpo"): "`pairs`, `left_out`, `eval_*`",
     ("kto",): "`replies`, `left_out`, `eval_*`",
@@ -38,7 +39,7 @@ FINAL: dict[tuple[str, ...], str] = {
         "`proxy_win_rate` of the kept reply against one more draw, with intervals; `mean_length`, `cut_fraction`. By n "
         "in `curve.json`"
     ),
-    ("expert", "online_dpo"): "`rounds`, `eval_*`",
+    ("expert", "online_dpo"): "`rounds`, `light` and `hack_alarms` (of the diagnosis), `eval_*`",
     ("attacker",): (
         "`rounds`, `kl_coef`, `alarms`; of one attack a request, `_before` and `_after` training: `asr` (share that the "
         "target complied with, `asr_low`, `asr_high`: 95 %), `self_bleu` (1 = all alike), `novelty`"

@@ -13,6 +13,7 @@ from accord.report.attacks import read_attacks
 from accord.report.bestofn import read_best_of_n
 from accord.report.formats import visible
 from accord.report.groups import read_groups
+from accord.report.hacking import read_hacking, read_reward_checks
 from accord.report.labels import read_labels
 from accord.report.measured import HEADS, ability_table, measured_rows
 from accord.report.outcome import read_outcome
@@ -82,6 +83,8 @@ def render(run_dir: Path) -> str:
         "kl_figures": kl_figures(paths, run.slots),
         "path_rows": path_rows(paths, run.slots),
         "best_of_n": read_best_of_n(run),
+        "hacking": read_hacking(run),
+        "reward_checks": read_reward_checks(run),
         "rounds": read_rounds(run),
         "outcome": outcome,
         "samples": samples,

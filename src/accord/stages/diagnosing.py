@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from accord.diagnose import judged, record
 from accord.diagnose.behaviour import Asked, behaviour
 from accord.diagnose.lights import LIGHTS, Change, Light, read_lights, worst
-from accord.diagnose.readings import over, reply_values, round_readings
+from accord.diagnose.readings import POOLED_ROUNDS, over, pooled, reply_values, round_readings
 from accord.diagnose.rules import Reading, Rule, rules_of
 from accord.diagnose.suspects import Pair, most_suspicious
 from accord.pipeline import Context
@@ -68,7 +68,6 @@ class Monitor:
     alarms: list[str] = field(default_factory=list[str])
     _found: Measured | None = None
     _changes: list[tuple[Rule, Change]] = field(default_factory=list[tuple[Rule, Change]])
-    _last: dict[str, Reading] = field(default_factory=dict[str, Reading])
 
     def __post_init__(self) -> None:
         """Keep what the SFT model replies: the policy is that model until training begins."""
@@ -84,7 +83,19 @@ class Monitor:
         record.forget_after(self.ctx.work.dir, learner.step)
         memory: dict[str, Any] = learner.memory.setdefault(
             MEMORY,
-            {"first": {}, "units": {}, "lights": {}, "path": [], "alarms": [], "kept": 0, "since_best": 0, "rate": 1.0},
+            {
+                "first": {},
+                "lowest": {},
+                "recent": {},
+                "last": {},
+                "units": {},
+                "lights": {},
+                "path": [],
+                "alarms": [],
+                "kept": 0,
+                "since_best": 0,
+                "rate": 1.0,
+            },
         )
         self.alarms[:] = [str(alarm["says"]) for alarm in memory["alarms"]]
         _scale_rate(learner, memory["rate"])
@@ -106,14 +117,14 @@ class Monitor:
         if "round" in info.metrics and self.replies.rollouts:
             found = self._round(info.metrics)
             fresh |= found
-            self._update(memory, "round", found)
+            self._update(memory, "round", self._over_rounds(memory, found))
         if self._found is not None:
             found = self._measurement(memory, info.step, self._found)
             fresh |= found
             self._update(memory, "probe", found)
         if not fresh:
             return
-        self._last |= fresh
+        memory["last"] |= {name: list(reading) for name, reading in fresh.items()}
         info.metrics.update({f"signals/{name}": reading.value for name, reading in fresh.items()})
         info.metrics["signals/light"] = float(LIGHTS.index(worst(memory["lights"])))
         info.metrics["signals/alarm_light"] = float(LIGHTS.index(self._alarm_light(memory)))
@@ -151,6 +162,16 @@ class Monitor:
         found, _ = round_readings(self.replies.rollouts, report=report, q99=self.q99, shaped=shaped, bounds=bounds)
         return found
 
+    def _over_rounds(self, memory: dict[str, Any], found: Mapping[str, Reading]) -> dict[str, Reading]:
+        """The readings with correlations over the last rounds in place of those of one."""
+        seen = dict(found)
+        for name in found:
+            if name.endswith("_corr"):
+                recent = [*memory["recent"].get(name, []), list(found[name])][-POOLED_ROUNDS:]
+                memory["recent"][name] = recent
+                seen[name] = pooled([Reading(*values) for values in recent])
+        return seen
+
     def _measurement(self, memory: dict[str, Any], step: int, found: Measured) -> dict[str, Reading]:
         """Readings of a measurement; the first one becomes what the others are compared with."""
         readings: dict[str, Reading] = {}
@@ -180,18 +201,20 @@ class Monitor:
         return found
 
     def _update(self, memory: dict[str, Any], every: str, found: Mapping[str, Reading]) -> None:
-        first = memory["first"]
+        first, low = memory["first"], memory["lowest"]
         for name, reading in found.items():
             first.setdefault(name, list(reading))
+            if reading.value <= low.setdefault(name, list(reading))[0]:
+                low[name] = list(reading)
         rules = [rule for rule in self.rules if rule.every == every]
-        base = {name: Reading(*values) for name, values in first.items()}
+        base, lowest = ({name: Reading(*values) for name, values in table.items()} for table in (first, low))
         by_name = {rule.name: rule for rule in rules}
-        changes = read_lights(rules, found, base, memory["lights"], self.cfg.patience)
+        changes = read_lights(rules, found, base, lowest, memory["lights"], self.cfg.patience)
         self._changes += [(by_name[change.rule], change) for change in changes]
 
     def _alarm(self, memory: dict[str, Any], info: StepInfo, rule: Rule, change: Change) -> None:
         says = f"step {info.step}: {rule.name}: {rule.says}"
-        numbers = {c.signal: list(self._last[c.signal]) for c in rule.conditions}
+        numbers = {c.signal: memory["last"][c.signal] for c in rule.conditions}
         first = {c.signal: memory["first"].get(c.signal) for c in rule.conditions}
         alarm = {
             "step": info.step,
@@ -289,8 +312,9 @@ class Monitor:
             "light": light,
             "action": self.cfg.action,
             "lights": memory["lights"],
-            "readings": {name: list(reading) for name, reading in sorted(self._last.items())},
+            "readings": dict(sorted(memory["last"].items())),
             "sft": memory["first"],
+            "lowest": memory["lowest"],
             "rules": {
                 r.name: {"says": r.says, "most": r.most, "limits": {c.signal: [c.scale, c.red] for c in r.conditions}}
                 for r in self.rules

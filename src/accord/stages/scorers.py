@@ -10,7 +10,7 @@ from accord import lab
 from accord.config import load_object
 from accord.errors import ConfigError
 from accord.pipeline import LAB, Context
-from accord.rewards.base import RewardFn
+from accord.rewards.base import RewardFn, TakesRollouts
 from accord.rewards.combine import weighted_sum
 from accord.rewards.learned import LearnedReward
 from accord.rewards.load import load_reward_fn
@@ -53,7 +53,8 @@ def load_scorer(cfg: Scored, ctx: Context, tokenizer: Any, prompts: Sequence[Pro
             raise ConfigError(
                 f"two rewards are named '{name}'", where=f"{ctx.work.stage}.reward_funcs", fix="rename one of them"
             )
-        parts[name] = CallableReward(load_object(spec), name)
+        found = load_object(spec)
+        parts[name] = found if isinstance(found, TakesRollouts) else CallableReward(found, name)
     weights = dict(zip(parts, cfg.reward_weights or [1.0] * len(parts), strict=True))
     if len(parts) == 1 and set(weights.values()) == {1.0}:
         (only,) = parts.values()

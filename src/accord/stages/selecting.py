@@ -13,8 +13,9 @@ from accord.pipeline import Context
 from accord.stages.cards import model_card
 from accord.stages.configs.selection import Selecting
 from accord.stages.datasets import load
+from accord.stages.monitors import monitor_for
 from accord.stages.policies import Loaded, load_policy, with_room
-from accord.stages.probe import make_probe
+from accord.stages.probe import held_out, make_probe
 from accord.stages.scorers import Scorer, load_scorer
 from accord.stages.training import train
 from accord.train.examples import Example
@@ -125,6 +126,20 @@ def train_on_chosen(  # noqa: PLR0913
         finish=finish,
         restart=restart,
     )
+    one = Sampling(cfg.max_completion_length, temperature=parts.loss_temperature)
+    held = held_out(ctx, cfg, loaded.tokenizer, parts.engine, one)
+    monitor = monitor_for(
+        ctx,
+        cfg,
+        cfg.diagnosis,
+        replies=replies,
+        tokenizer=loaded.tokenizer,
+        module=loaded.policy,
+        sampling=one,
+        prompts=held,
+        learned=None,
+        reward_location=None,
+    )
     measure = make_probe(
         ctx,
         cfg,
@@ -134,8 +149,10 @@ def train_on_chosen(  # noqa: PLR0913
         forward=parts.forward,
         ref=parts.ref,
         reward=parts.scorer.reward,
-        sampling=Sampling(cfg.max_completion_length, temperature=parts.loss_temperature),
+        sampling=one,
         token_budget=cfg.token_budget,
+        prompts=held,
+        watch=monitor,
     )
     metrics = train(
         ctx,
@@ -149,8 +166,10 @@ def train_on_chosen(  # noqa: PLR0913
         measure=measure,
         eval_every=cfg.eval_steps,
         guards=guards,
+        carried=None if monitor is None else monitor.carried,
+        watcher=monitor,
     )
-    metrics |= {"rounds": source.round}
+    metrics |= {"rounds": source.round} | ({} if monitor is None else monitor.summary())
     loaded.save(ctx.work.path("model"), model_card("policy", ctx, method=method, metrics=metrics))
     return metrics
 

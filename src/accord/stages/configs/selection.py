@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from accord.config import Config
 from accord.pipeline import LAB, input_field
 from accord.stages.configs.base import Decoding, Fraction, Limit, Positive, Probe, Quantized, Sampling, Training
+from accord.stages.configs.diagnosis import Diagnosed
 
 
 class Scored(Config):
@@ -66,7 +67,7 @@ class BestOfNConfig(Scored, Sampling):
         return self
 
 
-class Selecting(Training, Quantized, Probe, Scored, Decoding):
+class Selecting(Training, Quantized, Probe, Scored, Decoding, Diagnosed):
     """Fields of the stages that train a policy on its own replies, chosen by their scores."""
 
     model_name_or_path: str = input_field("model", "sft", description="stage, directory or hub id to start from")
