@@ -33,11 +33,13 @@ PROMPTS = 12
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three language models that say different things, a reward model, and data."""
     place = tmp_path_factory.mktemp("kit")
-    tokenizer = train_tokenizer(["the cat sat on the mat"] * 3, 270)
+    tokenizer = train_tokenizer(["the cat sat on the mat and thought of a better place to be"] * 3, 320)
     for seed, name in enumerate(("sft", "one", "two")):
         model = new_causal(
             tokenizer, hidden_size=16, num_layers=1, num_heads=2, max_positions=64, init_std=0.3, seed=seed
         )
+        with torch.no_grad():
+            model.get_input_embeddings().weight.mul_(30)  # away from uniform: the models say different things
         save_model(CausalModel(model), tokenizer, place / name, "card")
         if name == "sft":
             save_model(reward_from_causal(model, seed=5), tokenizer, place / "reward", "card")
@@ -96,7 +98,7 @@ def test_a_model_behind_an_address_judges_in_both_orders_and_is_measured_first(
     for found in results["win_rates"]:
         lengths = [(len(r[found["a"]]), len(r[found["b"]])) for r in rows]
         assert found["wins"] == sum(a < b for a, b in lengths) and found["ties"] == sum(a == b for a, b in lengths)
-        assert found["unreadable"] == 0 and found["n"] == PROMPTS
+        assert found["unreadable"] == 0 and found["n"] == PROMPTS and found["wins"] and found["losses"]
     names = [row["name"] for row in results["measured"]]
     assert "win rate, one against sft" in names and "length-controlled win rate, one against sft" in names
     assert "Elo points of two" in names

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from accord import stats
 from accord.evals.abilities import Ability, Outcomes, answer_of, is_right, markdown, table
 from accord.evals.comparing import Match, measured, pairings, win_row
 from accord.judges.base import Comparison
@@ -113,7 +114,10 @@ def test_every_number_of_several_models() -> None:
     rows = {row.name: row for row in measured(matches, texts, prompts, judge=_Judge(), seed=0)}  # pyright: ignore
     assert rows["win rate, a against base"].value == 0.75
     assert rows["mean preference, a against base"].value == pytest.approx(0.725)
-    assert rows["length-controlled win rate, a against base"].value is not None
+    longer = [len(texts["a"][i]) - 1 for i in range(n)]
+    controlled = rows["length-controlled win rate, a against base"]
+    assert controlled.value == stats.length_controlled_win_rate([c.p for c in good], longer).value
+    assert controlled.low < controlled.value < controlled.high
     points = [rows[f"Elo points of {name}"].value for name in ("a", "b", "base")]
     assert points[0] > points[1] > points[2] and sum(points) == pytest.approx(0, abs=1e-6)
     # With one rival only, the distance in points is the log-odds of the mean preference.
@@ -121,4 +125,4 @@ def test_every_number_of_several_models() -> None:
     assert all(row.judge == "judge" and row.prompt_hash == "abc" for row in rows.values())
     same = {name: ["same"] * n for name in texts}
     rows = {row.name: row for row in measured(matches, same, prompts, judge=_Judge(), seed=0)}  # pyright: ignore
-    assert "same length" in rows["length-controlled win rate, a against base"].reason
+    assert "the same length" in rows["length-controlled win rate, a against base"].reason

@@ -72,8 +72,8 @@ def is_right(prompt: Prompt, reply: str) -> bool:
 def table(abilities: Sequence[Ability], baseline: str, *, seed: int) -> list[dict[str, Any]]:
     """One row a data set: every model's number with its interval, and its change from the baseline.
 
-    Intervals are 95 %, bootstraps over documents or questions; changes are paired. The change of a perplexity is a
-    ratio (1 = none).
+    Intervals are 95 %: Wilson for accuracies, bootstraps over documents and of paired changes. The change of a perplexity
+    is a ratio (1 = none).
 
     Args:
         abilities: what was measured.
@@ -94,7 +94,10 @@ def table(abilities: Sequence[Ability], baseline: str, *, seed: int) -> list[dic
 
 def _row(ability: Ability, name: str, baseline: str, seed: int) -> dict[str, Any]:
     own, before = ability.outcomes[name], ability.outcomes[baseline]
-    found = _shown(ability.kind, stats.bootstrap_mean(own.values, own.clusters, seed=seed))
+    if ability.kind == "accuracy":  # one value a question; a bootstrap of nothing but hits would know no doubt
+        found = _shown(ability.kind, stats.wilson(sum(own.values), len(own.values)))
+    else:
+        found = _shown(ability.kind, stats.bootstrap_mean(own.values, own.clusters, seed=seed))
     units = len(set(own.clusters))
     row: dict[str, Any] = {**found, "n": units, "change": None, "worse": False, "reason": ""}
     if name == baseline:

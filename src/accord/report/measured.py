@@ -23,8 +23,8 @@ def measured_rows(run: Run) -> list[list[Cell]]:
         on = str(mapping(found.get("judge_accuracy")).get("on") or "")
         rows.append(
             [
-                Cell(str(found.get("name") or "")),
-                Cell(MISSING if value is None else number(value.value), str(found.get("reason") or "")),
+                Cell(str(found.get("name") or ""), str(found.get("reason") or "")),
+                Cell(MISSING if value is None else number(value.value)),
                 Cell(MISSING if value is None else _ends(value)),
                 Cell(number(found.get("n"))),
                 Cell(str(found.get("judge") or MISSING)),
