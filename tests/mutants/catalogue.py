@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mutants.arithmetic import ARITHMETIC
+from mutants.diagnosis import DIAGNOSIS
 from mutants.evaluation import EVALUATION
 from mutants.judges import JUDGES
 from mutants.machinery import MACHINERY
@@ -12,5 +13,15 @@ from mutants.quality import QUALITY
 from mutants.speed import SPEED
 from mutants.values import VALUES
 
-MUTANTS: list[Mutant] = [*ARITHMETIC, *PREFERENCES, *MACHINERY, *SPEED, *VALUES, *QUALITY, *EVALUATION, *JUDGES]
+MUTANTS: list[Mutant] = [
+    *ARITHMETIC,
+    *PREFERENCES,
+    *MACHINERY,
+    *SPEED,
+    *VALUES,
+    *QUALITY,
+    *EVALUATION,
+    *JUDGES,
+    *DIAGNOSIS,
+]
 """In order of the files."""

@@ -151,8 +151,8 @@ MACHINERY = [
             ),
             (
                 "scores are clipped from above only",
-                "raw_B.clamp(-settings.score_clip, settings.score_clip)",
-                "raw_B.clamp(max=settings.score_clip)",
+                "score_B.clamp(-settings.score_clip, settings.score_clip)",
+                "score_B.clamp(max=settings.score_clip)",
             ),
         ],
     ),

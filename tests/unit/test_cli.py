@@ -85,7 +85,7 @@ def test_options_lists_every_key(accord) -> None:
     code, out, _ = accord("options", "ppo")
     assert code == 0
     for key in STAGES["ppo"].config.model_fields:
-        assert re.search(rf"^{key}  \(", out, re.M), key
+        assert re.search(rf"^{key}(?:\.\w+)*  \(", out, re.M), key
     assert "kl_coef  (float >= 0; default 0.05)\n    beta of the KL penalty" in out
     assert "prompts  (text; required)" in out
     assert "seed  (" in accord("options", "run")[1]

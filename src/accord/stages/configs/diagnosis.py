@@ -40,7 +40,7 @@ class DiagnosisConfig(Config):
         description="prompts for sycophancy and refusals, measured with eval_prompts: the lab's, general ones in "
         "English, or those that fit eval_prompts",
     )
-    behaviour_prompts: Positive = Field(default=120, description="size of the lab's set; the general one has 84")
+    behaviour_prompts: Positive = Field(default=160, description="size of the lab's set; the general one has 84")
     red: Thresholds = Field(default_factory=Thresholds, description="shift from the SFT model's that is an alarm")
 
 
@@ -60,7 +60,7 @@ class Diagnosed(Config):
         return self
 
 
-class Shaped(Diagnosed):
+class Shaped(Config):
     """Fields that make scores harder to game."""
 
     reward_shaping: Literal["none", "par"] = Field(

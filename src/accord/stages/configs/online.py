@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from accord.pipeline import input_field
 from accord.stages.configs.base import Arranged, Decoding, Fraction, Positive, Probe, Quantized, Training
-from accord.stages.configs.diagnosis import Shaped
+from accord.stages.configs.diagnosis import Diagnosed, Shaped
 
 Aggregation = Literal["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "constant"]
 _AGGREGATION = (
@@ -17,7 +17,7 @@ _AGGREGATION = (
 _EPSILON_HIGH = "upper epsilon (clip-higher); null = epsilon"
 
 
-class OnPolicyConfig(Training, Quantized, Arranged, Probe, Decoding, Shaped):
+class OnPolicyConfig(Training, Quantized, Arranged, Probe, Decoding, Diagnosed, Shaped):
     """Fields of every algorithm that optimises a policy on its own replies."""
 
     algorithm: ClassVar[str] = ""
