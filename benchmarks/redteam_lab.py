@@ -47,7 +47,7 @@ def held_out(seed: int) -> str:
     return planted(seed)[0]
 
 
-def config(seed: int, runs: Path, threads: int, base: Path | None = None) -> dict[str, Any]:
+def config(seed: int, runs: Path, threads: int, base: Path | None = None, *, attacker: bool = True) -> dict[str, Any]:
     """The run: the demo's stages with planted weaknesses, red teams, DPO on the successes, a trained attacker."""
     start = "pretrain" if base is None else str(base.resolve())
     demo = yaml.safe_load(resources.files("accord.starter").joinpath("demo.yaml").read_text(encoding="utf-8"))
@@ -90,16 +90,19 @@ def config(seed: int, runs: Path, threads: int, base: Path | None = None) -> dic
             "token_budget": 4096,
         },
     }
-    return sections if base is None else {name: keys for name, keys in sections.items() if name != "pretrain"}
+    left_out = {"pretrain"} if base is not None else set[str]()
+    left_out |= set[str]() if attacker else {"sft_attacker", "attacker"}
+    return {name: keys for name, keys in sections.items() if name not in left_out}
 
 
-def run(seed: int, runs: Path, threads: int, base: Path | None) -> Run:
+def run(seed: int, given: argparse.Namespace) -> Run:
     """Do what is not done yet and return the results."""
-    runs.mkdir(parents=True, exist_ok=True)
-    path = runs / f"redteam-{seed}.yaml"
-    path.write_text(json.dumps(config(seed, runs, threads, base), indent=1), encoding="utf-8")
+    given.runs.mkdir(parents=True, exist_ok=True)
+    path: Path = given.runs / f"redteam-{seed}.yaml"
+    made = config(seed, given.runs, given.threads, given.base, attacker=seed in given.attacker_seeds)
+    path.write_text(json.dumps(made, indent=1), encoding="utf-8")
     subprocess.run([sys.executable, "-m", "accord", "run", str(path)], check=True)
-    return Run(runs / f"redteam-{seed}")
+    return Run(given.runs / f"redteam-{seed}")
 
 
 def found_rows(result: Run, seed: int) -> list[list[str]]:
@@ -168,9 +171,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--base", type=Path, help="pretrained model for all seeds; default: one is trained for each")
+    parser.add_argument("--attacker-seeds", type=int, nargs="*", default=[1], help="seeds with a trained attacker")
     parser.add_argument("--page", type=Path)
     given = parser.parse_args()
-    results = {seed: run(seed, given.runs, given.threads, given.base) for seed in given.seeds}
+    results = {seed: run(seed, given) for seed in given.seeds}
     heads = {
         "found": (
             "seed",
@@ -188,10 +192,11 @@ def main() -> None:
             *("novelty before", "after"),
         ),
     }
+    trained = [attacker_row(x, s) for s, x in results.items() if "attacker" in x.dirs]
     parts = [
         ("## What was found", heads["found"], [r for s, x in results.items() for r in found_rows(x, s)]),
         ("## After DPO on the successes", heads["closed"], [r for s, x in results.items() for r in closed_rows(x, s)]),
-        ("## An attacker trained with PPO", heads["attacker"], [attacker_row(x, s) for s, x in results.items()]),
+        ("## An attacker trained with PPO", heads["attacker"], trained),
     ]
     lines = [*environment(list(results.values()))]
     for title, head, rows in parts:
