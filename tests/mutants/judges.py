@@ -26,7 +26,7 @@ JUDGES = [
         _CLIENT,
         [
             ("samples share a key", 'if name != "messages"}', 'if name not in ("messages", "sample")}'),
-            ("secrets in addresses", "if parts.username or", "if parts.hostname is None and parts.username or"),
+            ("secrets in addresses", "parts.username or parts.password or parts.query", "parts.query"),
         ],
     ),
     *mutants(
