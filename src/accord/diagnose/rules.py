@@ -261,7 +261,8 @@ def rules_of(limits: Thresholds) -> tuple[Rule, ...]:
             rules.append(Rule(key, (Condition(signal, scale, red),), "round", says, ranks, most))
     for key, signal, says, ranks in _PROBE:
         if (red := getattr(limits, key)) is not None:
-            rules.append(Rule(key, (Condition(f"{signal}_rise", "level", red),), "probe", says, ranks))
+            # A measurement is rare and paired with the SFT model's replies: it needs no second one.
+            rules.append(Rule(key, (Condition(f"{signal}_rise", "level", red),), "probe", says, ranks, patience=1))
     if limits.gold_drop is not None:
         drop = (Condition("gold_drop", "level", limits.gold_drop),)
         rules.append(Rule("gold_drop", drop, "probe", "the proxy holds or rises while the judged quality falls"))
