@@ -187,7 +187,12 @@ def test_what_the_administration_does(tmp_path: Path, browser: Any) -> None:
 
             visitor.open("/admin/people", ".thirds")
             page.get_by_role("button", name="Make a link").click()
-            assert "/join/" in visitor.text(".secret")
+            link = visitor.text(".secret")
+            assert people.read_invitation(site.store, link.rsplit("/", 1)[1]) is not None
+            visitor.open("/admin/people", ".thirds")
+            page.get_by_role("button", name="Revoke the invitation").click()
+            page.get_by_text("nobody, ended").wait_for()
+            assert people.read_invitation(site.store, link.rsplit("/", 1)[1]) is None
             page.get_by_role("button", name="Disable ann").click()
             page.wait_for_selector("button[aria-label='Enable ann']")
 
@@ -196,6 +201,18 @@ def test_what_the_administration_does(tmp_path: Path, browser: Any) -> None:
             page.get_by_role("button", name="Save settings").click()
             page.wait_for_selector(".toast")
             assert projects.settings(site.store, "default").tie is False
+            page.get_by_label("Ask for a quiz first").check()
+            page.get_by_role("button", name="Save settings").click()
+            page.get_by_label("Questions in one attempt").fill("4")
+            page.get_by_label("An attempt is passed by").select_option("beta")
+            with page.expect_response(lambda answer: answer.request.method == "POST"):
+                page.get_by_role("button", name="Save settings").click()
+            assert projects.settings(site.store, "default").quiz_pass == QuizRule(items=4, rule="beta")
+            visitor.open("/admin/settings", "form.block")
+            page.get_by_label("Ask for a quiz first").uncheck()
+            page.get_by_role("button", name="Save settings").click()
+            page.get_by_label("Questions in one attempt").wait_for(state="detached")
+            assert projects.settings(site.store, "default").quiz_pass is None
 
             visitor.open("/admin/audit", "table")
             page.get_by_role("button", name="Check the chain").click()

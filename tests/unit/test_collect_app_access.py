@@ -55,6 +55,7 @@ API: dict[tuple[str, str], tuple[set[str], str | None]] = {
     ("POST", "/api/v1/admin/users/{user}/disable"): (ADMIN, "admin"),
     ("POST", "/api/v1/admin/users/{user}/qualify"): (ADMIN, "admin"),
     ("POST", "/api/v1/admin/invitations"): (ADMIN, "admin"),
+    ("POST", "/api/v1/admin/invitations/{invitation}/revoke"): (ADMIN, "admin"),
     ("POST", "/api/v1/admin/keys"): (ADMIN, "admin"),
     ("POST", "/api/v1/admin/keys/{key}/revoke"): (ADMIN, "admin"),
     ("GET", "/api/v1/admin/adjudication"): (DECIDE, "annotate"),

@@ -46,7 +46,10 @@ def test_a_database_is_made_filled_looked_at_and_written_out(accord: Any, tmp_pa
     assert token and "labels.db" in made
     assert "3 added" in accord("import", "tasks.jsonl")
     assert "0 added, 3 known" in accord("import", "tasks.jsonl")
-    assert json.loads(accord("status"))["tasks"]["total"] == 3
+    assert json.loads(accord("status", "--json"))["tasks"]["total"] == 3
+    shown = accord("status").splitlines()
+    assert shown[:3] == ["project default", "", "tasks                3  0 done, 3 open, 0 to decide, 0 closed"]
+    assert "  pair               3  0 done" in shown and "labels still wanted  3" in shown
     (tmp_path / "rules.md").write_text("# Rules\n")
     assert accord("guidelines", "rules.md") == "version 1\n"
     assert accord("guidelines").startswith("# Rules")
@@ -85,10 +88,33 @@ def test_people_and_keys(accord: Any, tmp_path: Path) -> None:
     assert "disabled" not in accord("user", "list")
 
 
+def test_a_link_is_revoked_by_itself_or_by_its_id(accord: Any, tmp_path: Path) -> None:
+    accord("init")
+    links = accord("invite", "--count", "2", "--group", "north").split()
+    accord("invitation", "revoke", links[0])
+    listed = accord("invitation", "list").splitlines()
+    assert sorted(row.split("\t")[3].split()[0] for row in listed) == ["ended", "until", "until"]
+    (open_one,) = [row.split("\t")[0] for row in listed if "annotator\tnorth\tuntil" in row]
+    accord("invitation", "revoke", open_one)
+    with open_store(tmp_path / "labels.db") as store:
+        assert [people.read_invitation(store, link.rsplit("/", 1)[1]) for link in links] == [None, None]
+
+
+def test_a_missing_database_ends_like_any_missing_file(accord: Any) -> None:
+    for arguments in (("status", "--db", "missing.db"), ("import", "missing.jsonl", "--db", "missing.db")):
+        with pytest.raises(AccordError) as error:
+            accord(*arguments)
+        assert error.value.exit_code == 3
+    with pytest.raises(AccordError) as error:
+        cli.app(["agree", "missing.db"], standalone_mode=False)
+    assert error.value.exit_code == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("status", "--db", "missing.db"), "no such database"),
+        (("invitation", "revoke", "nothing"), "nothing"),
         (("import", "missing.jsonl"), "missing.jsonl"),
         (("user", "disable", "nobody"), "nobody"),
         (("guidelines",), "no guidelines"),

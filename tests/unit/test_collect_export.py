@@ -15,7 +15,7 @@ from accord.collect import events
 from accord.collect.claims import claim
 from accord.collect.database import Store, open_store
 from accord.collect.exporting import Combine, ExportOptions, export
-from accord.collect.exporting.card import agreement
+from accord.collect.exporting.card import Facts, agreement, card
 from accord.collect.exporting.gather import gather
 from accord.collect.exporting.pairs import ordered
 from accord.collect.exporting.rows import transcript
@@ -23,6 +23,7 @@ from accord.collect.importing import import_file
 from accord.collect.importing.answers import Answer, store_answers
 from accord.collect.people import create_user
 from accord.collect.projects import ensure_project, set_guidelines, set_settings
+from accord.collect.quality.report import quality_report
 from accord.collect.records import NewTask, ProjectSettings, Submission, TaskView, Verdict
 from accord.collect.submissions import submit, undo
 from accord.collect.tables import DatasetSnapshotRow
@@ -258,11 +259,29 @@ def test_agreement_is_measured_on_the_random_slice() -> None:
 
     same = [judged(n, who, 0, "random") for n in range(3) for who in "xy"]
     split = [judged(10 + n, who, int(who == "y"), "active") for n in range(9) for who in "xy"]
-    found, sliced = agreement([*same, *split])
-    assert found.value == 1.0 and sliced
-    found, sliced = agreement(split)
-    assert found.value == 0.0 and not sliced
-    assert agreement(split[::2])[0].value is None
+    found = agreement([*same, *split])
+    assert found.raw.value == 1.0 and found.sliced
+    found = agreement(split)
+    assert found.raw.value == 0.0 and not found.sliced
+    assert agreement(split[::2]).raw.value is None
+
+
+def test_the_card_says_of_rankings_what_accord_agree_says() -> None:
+    def ranked(prompt: int, person: str, *order: int, size: int = 3) -> Preference:
+        asked = Prompt(id=f"{prompt}", messages=(Message(role="user", content=f"Q{prompt}"),))
+        texts = tuple(Candidate(text=f"{prompt} {i}") for i in range(size))
+        said = tuple((i,) for i in order)
+        return Preference(id=f"{prompt}{person}", prompt=asked, candidates=texts, ranking=said, annotator=person)
+
+    given = [ranked(n, who, *order) for n in range(4) for who, order in (("x", (0, 1, 2)), ("y", (0, 2, 1)))]
+    given += [ranked(9, who, *order, size=2) for who, order in (("x", (0, 1)), ("y", (1, 0)))]
+    found, report = agreement(given), quality_report(given)
+    assert found.rankings == report.rankings and found.rankings["tau_b"].value == pytest.approx(1 / 3)
+    assert found.raw == report.agreement.raw and (found.raw.value, found.raw.n) == (0.0, 1)
+    text = card("rankings", "jsonl", ExportOptions(), Facts("p", {"train": 5}, 5, given, given))
+    assert "| rankings, tau_b | 0.333 [" in text and "| raw agreement | 0.000" in text
+    only = card("rankings", "jsonl", ExportOptions(), Facts("p", {"train": 4}, 4, given[:8], given[:8]))
+    assert "raw agreement" not in only and "| rankings, w | " in only
 
 
 def test_agreement_is_about_replies_and_its_interval_over_prompts() -> None:
@@ -272,9 +291,9 @@ def test_agreement_is_about_replies_and_its_interval_over_prompts() -> None:
         return Preference(id=person, prompt=asked, candidates=both, choice=choice, annotator=person)
 
     turned = [judged(1, ("a", "b"), "x", 0), judged(1, ("b", "a"), "y", 1)]
-    assert agreement(turned)[0].value == 1.0, "the same reply under another name of the sides"
+    assert agreement(turned).raw.value == 1.0, "the same reply under another name of the sides"
     one = [judged(1, (f"a{n}", "b"), who, int(who == "y" and n > 3)) for n in range(8) for who in "xy"]
-    found = agreement(one)[0]
+    found = agreement(one).raw
     assert (found.value, found.n, found.low) == (0.5, 8, None), "eight pairs of one prompt are one observation"
 
 

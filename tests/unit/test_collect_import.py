@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from collect_world import answer, pair
 from sqlalchemy import select, update
 
-from accord.collect import events
+from accord.collect import events, reading
 from accord.collect.claims import claim
 from accord.collect.database import Store
 from accord.collect.exporting.derive import preferences
@@ -21,6 +22,7 @@ from accord.collect.people import create_user
 from accord.collect.projects import ensure_project
 from accord.collect.records import NewTask
 from accord.collect.schema import ResponseRow, TaskRow
+from accord.collect.submissions import submit
 from accord.collect.tasks import add_tasks
 from accord.errors import DataError
 from accord.types import Candidate, Message, Preference, Prompt
@@ -275,3 +277,18 @@ def test_records_in_memory(store: Store) -> None:
     done = import_records(store, PROJECT, [prompt], ImportOptions(tags=("trial",)))
     assert done.added == 1
     assert tasks(store)[0].tags == ["trial"]
+
+
+def test_imported_judgements_say_nothing_about_the_pace(store: Store, tmp_path: Path) -> None:
+    rows = [{"prompt": f"Q{n}?", "chosen": "good", "rejected": "bad"} for n in range(5)]
+    import_file(store, PROJECT, write(tmp_path, *rows), options=ImportOptions(judgements=True))
+    add_tasks(store, PROJECT, [pair(n) for n in range(4)])
+    found = reading.progress(store, PROJECT)
+    assert (found.annotations.total, found.remaining, found.eta_seconds, found.active_annotators) == (5, 4, None, 0)
+    ann = create_user(store, "ann", "annotator")
+    view = claim(store, PROJECT, ann)
+    assert view is not None
+    submit(store, ann, answer(view))
+    found = reading.progress(store, PROJECT)
+    assert (found.annotations.total, found.remaining, found.active_annotators) == (6, 3, 1)
+    assert found.eta_seconds == pytest.approx(3 * 3600)

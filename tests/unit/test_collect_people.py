@@ -147,6 +147,25 @@ def test_an_invitation_makes_one_account_with_its_role(store: Store) -> None:
         people.accept_invitation(store, late, "bob", SECRET)
 
 
+def test_an_invitation_that_nobody_used_can_be_revoked(store: Store) -> None:
+    token, kept = people.invite(store, "annotator"), people.invite(store, "annotator")
+    found = people.read_invitation(store, token)
+    assert found is not None
+    for _ in range(2):
+        people.revoke_invitation(store, found.id, actor="system")
+    assert people.read_invitation(store, token) is None
+    with pytest.raises(NotFound, match="revoked"):
+        people.accept_invitation(store, token, "eve", SECRET)
+    ann = people.accept_invitation(store, kept, "ann", SECRET)
+    (used,) = [one.id for one in people.list_invitations(store) if one.used_by == ann.id]
+    with pytest.raises(Conflict, match="was used"):
+        people.revoke_invitation(store, used, actor="system")
+    with pytest.raises(NotFound, match="no invitation"):
+        people.revoke_invitation(store, "nothing", actor="system")
+    revoked = [(e.object_type, e.object_id) for e in events.read_events(store) if e.verb == "revoke"]
+    assert revoked == [("invitation", found.id)], "once, however often it is asked for"
+
+
 def test_the_first_link_makes_the_first_admin_and_only_that_one(store: Store) -> None:
     old, new = people.admin_link(store), people.admin_link(store)
     assert old and new and not people.has_admin(store)

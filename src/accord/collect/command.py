@@ -37,7 +37,7 @@ from accord.collect.command_options import (
     nested,
     open_database,
 )
-from accord.collect.command_people import keys, users
+from accord.collect.command_people import invitations, keys, users
 from accord.errors import DataError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ app = group_of_commands(
 )
 app.add_typer(users, name="user")
 app.add_typer(keys, name="key")
+app.add_typer(invitations, name="invitation")
 
 
 def _fill(store: Store, project: str, paths: list[Path], format: str, changes: dict[str, Any]) -> None:
@@ -252,12 +253,18 @@ def quiz(
 
 
 @app.command()
-def status(db: Database = "labels.db", project: ProjectOption = "default") -> None:
+def status(
+    db: Database = "labels.db",
+    project: ProjectOption = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
+) -> None:
     """Say how far a project is."""
     from accord.collect import reading
+    from accord.collect.status import as_text
 
     with open_database(db) as store:
-        typer.echo(reading.progress(store, project).model_dump_json(indent=2))
+        found = reading.progress(store, project)
+    typer.echo(found.model_dump_json(indent=2) if as_json else as_text(found))
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from accord.errors import ConfigError
+from accord.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -55,12 +55,17 @@ LOCAL = "http://127.0.0.1:8765"
 
 
 def open_database(url: str, *, create: bool = False) -> Store:
-    """Open a database; only `serve` and `init` make new ones, so that a misspelt name is an error."""
+    """Open a database; only `serve` and `init` make new ones, so that a misspelt name is an error.
+
+    Raises:
+        DataError: there is no such file.
+        ConfigError: the address is none, or the server cannot be reached.
+    """
     from accord.collect.database import open_store, parse_url
 
     parsed = parse_url(url)
     if not create and parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
-        raise ConfigError("there is no such database", where=url, fix="make it with `accord collect init --db ...`")
+        raise DataError("there is no such database", where=url, fix="make it with `accord collect init --db ...`")
     store = open_store(url)
     for warning in store.warnings:
         typer.echo(f"warning: {warning}", err=True)

@@ -1,4 +1,4 @@
-"""`accord collect user ...` and `accord collect key ...`."""
+"""`accord collect user ...`, `accord collect key ...` and `accord collect invitation ...`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from accord.collect.command_options import SYSTEM, Database, FromStdin, Groups, 
 
 users = group_of_commands("People and programs with access.")
 keys = group_of_commands("API keys.")
+invitations = group_of_commands("Links that `accord collect invite` made.")
 
 
 @users.command("add")
@@ -105,3 +106,29 @@ def revoke_key(key: str, db: Database = "labels.db") -> None:
     with open_database(db) as store:
         found = next((known.id for known in people.list_keys(store) if key in (known.id, known.prefix)), key)
         people.revoke_key(store, found, actor=SYSTEM)
+
+
+@invitations.command("list")
+def list_invitations(db: Database = "labels.db") -> None:
+    """Print invitations, newest first; the links themselves are stored nowhere."""
+    from accord.collect import people
+    from accord.collect.columns import utcnow
+
+    with open_database(db) as store:
+        handles = {user.id: user.handle for user in people.list_users(store)}
+        for one in people.list_invitations(store):
+            until = f"until {one.expires_at:%Y-%m-%d %H:%M}" if one.expires_at > utcnow() else "ended"
+            state = f"used by {handles.get(one.used_by, one.used_by)}" if one.used_by else until
+            typer.echo(f"{one.id}\t{one.role}\t{','.join(one.groups)}\t{state}")
+
+
+@invitations.command("revoke")
+def revoke_invitation(
+    invitation: Annotated[str, typer.Argument(help="its id, or the link itself")], db: Database = "labels.db"
+) -> None:
+    """Make a link that nobody has used stop working."""
+    from accord.collect import people
+
+    with open_database(db) as store:
+        found = people.read_invitation(store, invitation.rsplit("/", 1)[-1])
+        people.revoke_invitation(store, found.id if found else invitation, actor=SYSTEM)

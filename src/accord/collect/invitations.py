@@ -14,7 +14,7 @@ from accord.collect import events
 from accord.collect.accounts import hash_or_refuse, insert_user
 from accord.collect.columns import utcnow
 from accord.collect.database import Store
-from accord.collect.failures import Invalid, NotFound
+from accord.collect.failures import Conflict, Invalid, NotFound
 from accord.collect.ids import new_id
 from accord.collect.passwords import hash_token, new_token
 from accord.collect.records import User, UserRole
@@ -81,6 +81,28 @@ def list_invitations(store: Store) -> list[Invitation]:
         return [_view(row) for row in session.scalars(select(InvitationRow).order_by(InvitationRow.id.desc()))]
 
 
+def revoke_invitation(store: Store, invitation: str, *, actor: str) -> None:
+    """Make a link stop working before anybody has used it; one that is too old already is left as it is.
+
+    Raises:
+        NotFound: no such invitation.
+        Conflict: somebody has used it.
+    """
+
+    def work(session: Session) -> None:
+        row = session.scalar(select(InvitationRow).where(InvitationRow.id == invitation).with_for_update())
+        if row is None:
+            raise NotFound(f"there is no invitation {invitation[:60]}", fix="see the list of invitations")
+        if row.used_at is not None:
+            raise Conflict("this invitation was used", fix="disable the account instead")
+        now = utcnow()
+        if row.expires_at > now:
+            session.execute(update(InvitationRow).where(InvitationRow.id == invitation).values(expires_at=now))
+            events.record(session, actor, "revoke", ("invitation", invitation))
+
+    store.transact(work)
+
+
 def _view(row: InvitationRow) -> Invitation:
     return Invitation(
         id=row.id,
@@ -108,7 +130,7 @@ def accept_invitation(store: Store, token: str, handle: str, password: str) -> U
         row = session.scalar(query)
         stale = row is None or row.used_at is not None or row.expires_at <= now
         if row is None or stale or (row.first_admin and _has_admin(session)):
-            raise NotFound("this invitation is unknown, used, or too old", fix="ask for a new one")
+            raise NotFound("this invitation is unknown, used, revoked, or too old", fix="ask for a new one")
         actor = row.created_by or events.SYSTEM
         user = insert_user(session, handle, row.role, hashed, row.groups, actor)
         session.execute(update(InvitationRow).where(InvitationRow.id == row.id).values(used_at=now, used_by=user.id))

@@ -28,6 +28,7 @@ from accord.collect.invitations import (
     invite,
     list_invitations,
     read_invitation,
+    revoke_invitation,
 )
 from accord.collect.passwords import csrf_token
 
@@ -51,6 +52,7 @@ __all__ = [
     "list_users",
     "make_api_key",
     "read_invitation",
+    "revoke_invitation",
     "revoke_key",
     "session_user",
     "set_password",

@@ -77,11 +77,11 @@ class ProjectProgress(Record):
     skips: dict[str, int]
     open_leases: int
     active_annotators: int
-    """People who answered within the last hour."""
+    """People who answered here within the last hour."""
     remaining: int
     """Labels still wanted."""
     eta_seconds: float | None
-    """At the pace of the last hour."""
+    """At the pace of the last hour, in which imported judgements do not count."""
 
 
 class AnnotatorStats(Record):
@@ -157,13 +157,15 @@ def progress(store: Store, project: str) -> ProjectProgress:
         counted = select(func.count()).select_from(AnnotationRow).join(TaskRow, TaskRow.id == AnnotationRow.task_id)
         total = int(session.scalar(counted.where(*labels)) or 0)
         new = int(session.scalar(counted.where(*labels, AnnotationRow.created_at >= today())) or 0)
-        recent = int(session.scalar(counted.where(*labels, AnnotationRow.created_at >= _hour_ago())) or 0)
+        pace = counted.join(AssignmentRow, AssignmentRow.id == AnnotationRow.assignment_id).where(_given_here())
+        recent = int(session.scalar(pace.where(*labels, AnnotationRow.created_at >= _hour_ago())) or 0)
         mine = (AssignmentRow.project_id == row.id,)
         held = mine + (AssignmentRow.state == "open", AssignmentRow.lease_expires_at > utcnow())
         skips = select(AssignmentRow.skip_reason, func.count()).where(*mine, AssignmentRow.state == "skipped")
         active = select(func.count(AnnotationRow.annotator_id.distinct())).where(
-            AnnotationRow.project_id == row.id, AnnotationRow.created_at >= _hour_ago()
+            AnnotationRow.project_id == row.id, AnnotationRow.created_at >= _hour_ago(), _given_here()
         )
+        active = active.join(AssignmentRow, AssignmentRow.id == AnnotationRow.assignment_id)
         return ProjectProgress(
             project=row.name,
             tasks=tasks,
@@ -180,6 +182,11 @@ def progress(store: Store, project: str) -> ProjectProgress:
 
 def _hour_ago() -> datetime:
     return utcnow() - timedelta(hours=1)
+
+
+def _given_here() -> Any:
+    """Leave imported judgements out: nobody held their tasks, so the lease ends when the answer came (importing)."""
+    return AssignmentRow.lease_expires_at != AssignmentRow.submitted_at
 
 
 def _task_counts(session: Session, project: str) -> tuple[TaskCounts, tuple[KindCount, ...], int]:

@@ -47,7 +47,7 @@ def run(cfg: CollectConfig, ctx: Context) -> dict[str, Any]:
     by_annotator: dict[str, int] = {}
     for p in preferences:
         by_annotator[p.annotator] = by_annotator.get(p.annotator, 0) + 1
-    found, on_slice = agreement(measured)
+    agreed = agreement(measured)
     return {
         "num": len(preferences),
         "rows": len(earlier) + len(rows),
@@ -56,8 +56,9 @@ def run(cfg: CollectConfig, ctx: Context) -> dict[str, Any]:
         "num_annotators": len(by_annotator),
         "ties": sum(p.tie for p in preferences),
         "both_bad": sum(p.both_bad for p in preferences),
-        "agreement": None if found.value is None else asdict(found),
-        **({"agreement_on": "random slice"} if on_slice else {}),
+        "agreement": None if agreed.raw.value is None else asdict(agreed.raw),
+        **({"ranking_agreement": {n: asdict(e) for n, e in agreed.rankings.items()}} if agreed.rankings else {}),
+        **({"agreement_on": "random slice"} if agreed.sliced else {}),
         **({"notes": list(made.notes)} if made.notes else {}),
         "annotators": {name: {"n": n, **extra.get(name, {})} for name, n in sorted(by_annotator.items())},
     }

@@ -187,19 +187,29 @@ def login(
     return _logged_in(request, user, local_path(next))
 
 
-@router.get("/join/{token}")
-def join_page(request: Request, token: str) -> Response:
-    """The form of an invitation, or of the one-time link of the first admin."""
+def _invitation(request: Request, token: str) -> people.Invitation:
+    """What a link would make; a wrong one counts as a failed attempt of this address.
+
+    Raises:
+        ApiError: 404 when the link does not work, 429 after too many that did not.
+    """
     passwords.may_try(request)
     invitation = people.read_invitation(store_of(request), token)
     if invitation is None:
         passwords.failed(request)
         raise ApiError(
             404,
-            "this invitation is unknown, used, too old, or replaced by a newer one",
+            "this invitation is unknown, used, revoked, too old, or replaced by a newer one",
             code="not_found",
             fix="ask for a new one",
         )
+    return invitation
+
+
+@router.get("/join/{token}")
+def join_page(request: Request, token: str) -> Response:
+    """The form of an invitation, or of the one-time link of the first admin."""
+    invitation = _invitation(request, token)
     context = {"error": None, "token": token, "role": invitation.role, "handle": "", "title": "Join"}
     return _form_page(request, "join.html", context)
 
@@ -214,16 +224,7 @@ def join(
     consent: Annotated[str, Form(max_length=20)] = "",
 ) -> Response:
     """Accept an invitation: the account is made and logged in."""
-    passwords.may_try(request)
-    invitation = people.read_invitation(store_of(request), token)
-    if invitation is None:
-        passwords.failed(request)
-        raise ApiError(
-            404,
-            "this invitation is unknown, used, too old, or replaced by a newer one",
-            code="not_found",
-            fix="ask for a new one",
-        )
+    invitation = _invitation(request, token)
     context = {"token": token, "role": invitation.role, "handle": handle, "title": "Join"}
     try:
         check_csrf(request, request.cookies.get(cookie_name(request, "form")), csrf)

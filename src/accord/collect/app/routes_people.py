@@ -123,6 +123,13 @@ def invite(request: Request, body: NewInvitation, caller: Admin) -> InvitationLi
     return InvitationLink(url=f"{base.rstrip('/')}/join/{token}")
 
 
+@router.post("/invitations/{invitation}/revoke", response_model=Done, responses=CHANGED)
+def revoke_invitation(request: Request, invitation: str, caller: Admin) -> Done:
+    """Make a link stop working that nobody has used."""
+    people.revoke_invitation(store_of(request), invitation, actor=caller.user.id)
+    return Done()
+
+
 @router.post("/keys", response_model=KeySecret, status_code=201, responses=CHANGED)
 def make_key(request: Request, body: NewKey, caller: Admin) -> KeySecret:
     """Make an API key; its secret is in this answer and nowhere else."""

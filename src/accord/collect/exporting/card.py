@@ -6,16 +6,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 
 from accord import __version__
 from accord.collect.exporting.files import data_file
 from accord.collect.exporting.options import ExportOptions, FileFormat, Kind
-from accord.collect.quality.judged import BOTH_BAD, FIRST, SECOND, TIE, VERDICTS
-from accord.collect.values import PairKey
-from accord.data import prompt_text
+from accord.collect.quality.agreement import panels, ranking_agreement
+from accord.collect.quality.judged import judged
+from accord.collect.quality.load import select_slice
 from accord.stats.intervals import Estimate
-from accord.stats.panel import panel, raw
+from accord.stats.panel import raw
 from accord.types import Preference
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -52,33 +51,20 @@ class Facts:
     """Where judgements were imported from -> how many."""
 
 
-def votes_of(p: Preference) -> list[tuple[PairKey, str, str]]:
-    """Return (replies judged, annotator, verdict) of every two replies a judgement is about.
+@dataclass(frozen=True)
+class Agreement:
+    """What `accord agree` says of the same judgements, in short."""
 
-    A ranking speaks of each two of its replies, so it is held against other rankings pair by pair. "first" is the reply
-    whose text sorts first, whatever stood where.
-    """
-    texts = [c.text for c in p.candidates]
-    place = {index: level for level, group in enumerate(p.ranking or ()) for index in group}
-    found: list[tuple[PairKey, str, str]] = []
-    for a, b in combinations(range(len(texts)), 2):
-        first, second = (a, b) if texts[a] <= texts[b] else (b, a)
-        if p.tie or p.both_bad:
-            said = TIE if p.tie else BOTH_BAD
-        elif p.ranking is not None:
-            said = TIE if place[a] == place[b] else FIRST if place[first] < place[second] else SECOND
-        elif p.choice is not None:
-            if p.choice not in (a, b):
-                continue
-            said = FIRST if p.choice == first else SECOND
-        else:
-            said = FIRST if ((p.soft or 0.0) > 0.5) == (first == a) else SECOND
-        found.append(((prompt_text(p), texts[first], texts[second]), p.annotator, said))
-    return found
+    raw: Estimate
+    """Of pairs: share of equal verdicts, its interval over prompts."""
+    rankings: dict[str, Estimate]
+    """Kendall's tau-b and W of rankings of three and more replies, where there are any."""
+    sliced: bool
+    """Whether it was measured on the random slice alone."""
 
 
-def agreement(judgements: Iterable[Preference]) -> tuple[Estimate, bool]:
-    """Return raw agreement, its interval over prompts, and whether it was measured on the random slice alone.
+def agreement(judgements: Iterable[Preference]) -> Agreement:
+    """Return how far people agree.
 
     Actively chosen pairs are harder than the rest, so they are left out wherever there is a random slice.
 
@@ -86,10 +72,13 @@ def agreement(judgements: Iterable[Preference]) -> tuple[Estimate, bool]:
         judgements: of database labels only those that were planned from the start.
     """
     given = list(judgements)
-    random = [p for p in given if p.meta.get("slice", "random") == "random"]
-    votes = [v for p in random or given for v in votes_of(p)]
-    found = raw(panel(votes, labels=VERDICTS, clusters={pair: pair[0] for pair, _, _ in votes}))
-    return found, len(random) < len(given) and bool(random)
+    chosen, _ = select_slice(given)
+    data = judged(chosen)
+    (named, _), _ = panels(data)
+    ranked = ranking_agreement(data.rankings) if data.rankings else {}
+    return Agreement(
+        raw(named), ranked, any(p.meta.get("slice") == "active" for p in given) and len(chosen) < len(given)
+    )
 
 
 def card(kind: Kind, form: FileFormat, options: ExportOptions, facts: Facts) -> str:
@@ -147,15 +136,12 @@ def _labels(kind: Kind, options: ExportOptions, facts: Facts) -> str:
         rows.append(("combined by", options.combine.aggregate))
         if options.combine.aggregate == "majority":
             rows.append(("equal votes", options.combine.tie_policy))
-    found, sliced = agreement(facts.measured)
-    where = " on the random slice" if sliced else ""
-    if found.value is None:
-        rows.append((f"raw agreement{where}", "not defined: nothing was judged twice"))
-    else:
-        bounded = found.low is not None and found.high is not None
-        ends = f"[{found.low:.3f}, {found.high:.3f}]" if bounded else "(too few for an interval)"
-        shown = f"{found.value:.3f} {ends}, {found.n} pairs of replies judged at least twice"
-        rows.append((f"raw agreement{where}", shown))
+    found = agreement(facts.measured)
+    where = " on the random slice" if found.sliced else ""
+    if found.raw.value is not None or not found.rankings:
+        rows.append((f"raw agreement{where}", _estimate(found.raw, "pairs of replies judged at least twice")))
+    for name, estimate in found.rankings.items():
+        rows.append((f"rankings, {name}{where}", _estimate(estimate, "sets of replies ranked at least twice")))
     verdicts = Counter(
         "tie" if p.tie else "both bad" if p.both_bad else "ranking" if p.ranking is not None else "preferred"
         for p in facts.judgements
@@ -166,6 +152,14 @@ def _labels(kind: Kind, options: ExportOptions, facts: Facts) -> str:
     )
     rows += [(f"slice {name}, policy {policy}", count) for (name, policy), count in sorted(slices.items())]
     return _table("Labels", rows)
+
+
+def _estimate(found: Estimate, of: str) -> str:
+    if found.value is None:
+        return "not defined: nothing was judged twice"
+    bounded = found.low is not None and found.high is not None
+    ends = f"[{found.low:.3f}, {found.high:.3f}]" if bounded else "(too few for an interval)"
+    return f"{found.value:.3f} {ends}, {found.n} {of}"
 
 
 def _people(facts: Facts) -> str:

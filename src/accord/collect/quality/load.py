@@ -35,8 +35,8 @@ def load(source: str, project: str = "default", slice: str = "auto") -> Loaded:
         slice: agreement is estimated on this one; "auto" = on pairs drawn at random where the records say which.
 
     Raises:
-        ConfigError: no such slice, or no such database.
-        DataError: nothing can be read, or there is nothing in the slice.
+        ConfigError: no such slice.
+        DataError: no such database, nothing can be read, or there is nothing in the slice.
     """
     if slice not in _SLICES:
         raise ConfigError(f"there is no slice '{slice}'", where="--slice", fix=f"choose one of {', '.join(_SLICES)}")
@@ -86,7 +86,7 @@ def _from_database(url: str, project: str) -> tuple[list[Preference], frozenset[
 
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
-        raise ConfigError(
+        raise DataError(
             "there is no such database", where=url, fix="give the file that `accord collect serve --db` uses"
         )
     options = ExportOptions(slice="all", purpose="all", gold=True, repeats=True)

@@ -74,6 +74,8 @@ export async function show(room) {
   const disable = (/** @type {any} */ row) =>
     attempt(() => post(`/api/v1/admin/users/${row.id}/disable`, { disabled: !row.disabled }), row.disabled ? `${row.handle} may sign in again` : `${row.handle} is kept out`).then((done) => done && reload());
   const revoke = (/** @type {any} */ row) => attempt(() => post(`/api/v1/admin/keys/${row.id}/revoke`), "The key is dead").then((done) => done && reload());
+  const withdraw = (/** @type {any} */ row) =>
+    attempt(() => post(`/api/v1/admin/invitations/${row.id}/revoke`), "The link does not work any more").then((done) => done && reload());
   root.replaceChildren(
     h("div.thirds", null, inviting(room), keying(room, users), adding(room)),
     h(
@@ -123,7 +125,8 @@ export async function show(room) {
           { head: "Role", cell: (row) => row.role, main: true },
           { head: "Groups", cell: (row) => row.groups.join(", ") || "-" },
           { head: "Until", cell: (row) => when(row.expires_at) },
-          { head: "Used by", cell: (row) => row.used_by ?? (past(row.expires_at) ? "nobody, too old" : "nobody yet") },
+          { head: "Used by", cell: (row) => row.used_by ?? (past(row.expires_at) ? "nobody, ended" : "nobody yet") },
+          { head: "", cell: (row) => (row.used_by || past(row.expires_at) ? "" : h("button.button.small", { type: "button", onclick: () => withdraw(row), "aria-label": `Revoke the invitation for ${row.role} until ${row.expires_at}` }, "Revoke")) },
         ],
         invitations,
         { empty: "No invitations.", off: (row) => Boolean(row.used_by) || past(row.expires_at) },

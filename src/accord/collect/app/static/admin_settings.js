@@ -42,7 +42,16 @@ const GROUPS = /** @type {[string, string, Entry[]][]} */ ([
   ]],
 ]);
 
+const QUIZ = /** @type {Entry[]} */ ([
+  ["items", "Questions in one attempt"],
+  ["rule", "An attempt is passed by"],
+  ["share", "Share that must be right", "0 to 1"],
+  ["confidence", "Certainty of the posterior", "0.5 to 1"],
+  ["attempts", "Attempts a person has"],
+]);
+
 const CHOICES = /** @type {Record<string, Record<string, string>>} */ ({
+  "quiz_pass.rule": { share: "the share right", beta: "a posterior: surely that share" },
   gate: { sprt: "by a sequential test", beta: "by a posterior", off: "nobody" },
   tie_policy: { tie: "a tie", drop: "dropped", adjudicate: "adjudicated", random: "drawn" },
 });
@@ -68,6 +77,14 @@ function control([name, label, hint], value) {
   return { element: h("div.field", null, h("label", { for: id }, label), field, note), read: () => (field.value === "" ? null : Number(field.value)) };
 }
 
+/** The quiz: a switch, and its rules once it is on; the server knows what a new one starts with. @param {any} rule */
+function quiz(rule) {
+  const on = control(["quiz_pass", "Ask for a quiz first", "It needs questions: accord collect quiz FILE"], rule !== null);
+  const parts = rule === null ? [] : QUIZ.map(([name, label, hint]) => ({ name, ...control([`quiz_pass.${name}`, label, hint], rule[name]) }));
+  const read = () => (on.read() ? Object.fromEntries(parts.map((part) => [part.name, part.read()])) : null);
+  return { elements: [on, ...parts].map((part) => part.element), read };
+}
+
 /** @param {import("./admin.js").Room} room */
 export async function show({ root, attempt, reload }) {
   const settings = await get("/api/v1/admin/settings");
@@ -81,6 +98,9 @@ export async function show({ root, attempt, reload }) {
     });
     return h("section.panel", null, h("h2", null, title), lead ? h("p.muted", null, lead) : null, h("div.settings-grid", null, controls));
   });
+  const asked = quiz(settings.quiz_pass);
+  readers.quiz_pass = asked.read;
+  groups.push(h("section.panel", null, h("h2", null, "Quiz"), h("p.muted", null, "Passed before the first task; who has passed goes on."), h("div.settings-grid", null, asked.elements)));
   const form = h("form.block", null, ...groups, h("div", null, h("button.button.primary", { type: "submit" }, "Save settings")));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
