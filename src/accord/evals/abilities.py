@@ -72,8 +72,8 @@ def is_right(prompt: Prompt, reply: str) -> bool:
 def table(abilities: Sequence[Ability], baseline: str, *, seed: int) -> list[dict[str, Any]]:
     """One row a data set: every model's number with its interval, and its change from the baseline.
 
-    Intervals are 95 %: Wilson for accuracies, bootstraps over documents and of paired changes. The change of a perplexity
-    is a ratio (1 = none).
+    Intervals are 95 %: Wilson for accuracies, bootstraps over documents and of paired changes. The change of a
+    perplexity is a ratio (1 = none).
 
     Args:
         abilities: what was measured.
