@@ -22,12 +22,12 @@ from transformers import (
 )
 
 from accord.batch import Batch, collate
-from accord.models import trunk
+from accord.models import llama_trunk, trunk
 from accord.models.build import no_dropout, seeded
 from accord.models.lora import add_lora
 from accord.models.policy import CausalModel
 from accord.models.sharing import Joined
-from accord.models.trunk import share_prompts
+from accord.models.trunk import share_prompts, write_out
 
 VOCAB, PAD, WIDTH = 61, 0, 24
 TOKENS = {"vocab_size": VOCAB, "pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": 2}
@@ -114,25 +114,38 @@ BATCHES = {
 }
 
 
+PROBE = [(7 * i + 1) % VOCAB for i in range(6)]
+"""How the rows begin on which a model is tried."""
+
+
 @pytest.fixture
 def joins(monkeypatch: pytest.MonkeyPatch) -> list[Joined]:
-    """What was run joined, probes excepted."""
+    """What was run joined, by the model's own forward or written out; probes excepted."""
     seen: list[Joined] = []
-    run = trunk._run
+    run, states = trunk._run, llama_trunk.states
+
+    def note(joined: Joined) -> None:
+        if joined.ids_UL[0, : len(PROBE)].tolist() != PROBE and any(unit.shared for unit in joined.units):
+            seen.append(joined)
 
     def spy(backbone: nn.Module, joined: Joined) -> torch.Tensor:
-        if joined.ids_UL.shape != (2, 14):  # the probe's
-            seen.append(joined)
+        note(joined)
         return run(backbone, joined)
 
+    def spy_states(backbone: nn.Module, joined: Joined, where_BT: torch.Tensor, **how: Any) -> torch.Tensor:
+        note(joined)
+        return states(backbone, joined, where_BT, **how)
+
     monkeypatch.setattr(trunk, "_run", spy)
+    monkeypatch.setattr(llama_trunk, "states", spy_states)
     return seen
 
 
 def apart(module: nn.Module) -> Any:
-    """A copy that encodes every row by itself."""
+    """A copy that encodes every row by itself, by the model's own forward."""
     other = copy.deepcopy(module)
     share_prompts(other, on=False)
+    write_out(other, on=False)
     return other
 
 

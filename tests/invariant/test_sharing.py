@@ -95,17 +95,17 @@ def test_groups_of_any_shape(shapes: list[tuple[int, list[int]]]) -> None:
 
 @pytest.mark.parametrize("dtype", EXACT)
 def test_scores_are_those_of_the_rows_apart(dtype: torch.dtype, joins: list[Joined]) -> None:
-    scorer, rows = reward_from_causal(make(dtype=dtype), seed=1), batch(*BATCHES["groups of all sizes"])
-    members = with_adapters(scorer, 2, 3, r=2, alpha=4.0, targets=None)
+    reward, rows = scorer(make(dtype=dtype)), batch(*BATCHES["groups of all sizes"])
+    members = with_adapters(reward, 2, 3, r=2, alpha=4.0, targets=None)
     with torch.no_grad():
         for name, parameter in members.named_parameters():
             if "lora_B" in name:
                 parameter.fill_(0.05)
     models = {
-        "score_B": [scorer],
-        "value_BT": [critic_from_reward(scorer)],
-        "scores_BK": [with_heads(scorer, 3, 5), with_models(scorer, 2, 5), members],
-        "score_BT": [StepScores(scorer)],
+        "score_B": [reward],
+        "value_BT": [critic_from_reward(reward)],
+        "scores_BK": [with_heads(reward, 3, 5), with_models(reward, 2, 5), members],
+        "score_BT": [StepScores(reward)],
     }
     for field, modules in models.items():
         for module in modules:

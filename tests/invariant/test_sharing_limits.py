@@ -16,8 +16,8 @@ from accord.batch import Batch
 from accord.models import trunk
 from accord.models.build import copy_frozen
 from accord.models.policy import CausalModel
-from accord.models.sharing import Joined, Unit, join
-from accord.models.trunk import share_prompts
+from accord.models.sharing import Joined, join
+from accord.models.trunk import share_prompts, write_out
 
 __all__ = ["joins"]
 
@@ -25,8 +25,9 @@ __all__ = ["joins"]
 def never(monkeypatch: pytest.MonkeyPatch) -> None:
     """Joining rows is a failure from here on."""
 
-    def fail(*_: object) -> None:
-        raise AssertionError("rows were joined")
+    def fail(rows: Batch, shared_B: torch.Tensor, *, flat: bool = False) -> Joined:
+        assert not shared_B.any(), "rows were joined"
+        return join(rows, shared_B, flat=flat)
 
     monkeypatch.setattr(trunk, "join", fail)
 
@@ -68,7 +69,7 @@ def test_a_model_without_position_ids_encodes_rows_apart(monkeypatch: pytest.Mon
 def everything_before(rows: Batch, shared_B: torch.Tensor) -> Joined:
     """A mask that lets the rows of a group see those before them."""
     joined = join(rows, shared_B)
-    units = tuple(Unit(unit.shared, (sum(unit.own),)) for unit in joined.units)
+    units = tuple(replace(unit, own=(sum(unit.own),)) for unit in joined.units)
     return replace(joined, row_UL=torch.zeros_like(joined.row_UL), units=units)
 
 
@@ -96,6 +97,7 @@ def test_a_model_that_cannot_is_noticed_once_and_encodes_rows_apart(
 ) -> None:
     monkeypatch.setattr(trunk, what, instead)
     model, rows = CausalModel(make()), batch(*PAIRS)
+    write_out(model, on=False)
     with torch.no_grad():
         wanted = apart(model)(rows).logp_BT
         with pytest.warns(UserWarning, match=f"LlamaModel cannot share prompts: {reason}"):

@@ -115,13 +115,13 @@ SPEED = [
         [
             (
                 "replies do not see the prompt",
-                "            yield _Part(row, slice(unit.shared, end), shared, False)\n",
+                "            yield Part(unit.row, slice(shared.stop, unit.end), shared, False)\n",
                 "",
             ),
             (
                 "replies see all of each other",
-                "            yield _Part(row, own, own, True)",
-                "            yield _Part(row, own, own, False)",
+                "            yield Part(unit.row, own, own, True)",
+                "            yield Part(unit.row, own, own, False)",
             ),
             ("sums over keys are not added", "torch.logaddexp(before, size)", "size"),
             (
@@ -160,19 +160,56 @@ SPEED = [
         "models/precision.py",
         _PRECISION,
         [
-            ("nothing runs in bfloat16", "enabled=runs_in_bfloat16(backbone)", "enabled=False"),
+            ("nothing runs in bfloat16", "return bool(getattr(backbone, _SWITCH, False))", "return False"),
             ("bfloat16 cannot be switched off", "setattr(part, _SWITCH, on)", "setattr(part, _SWITCH, True)"),
+        ],
+    ),
+    *mutants(
+        "models/token_scores.py",
+        "unit/test_token_scores.py",
+        [
+            (
+                "the output head in bfloat16",
+                "    torch.mm(hidden_RD, weight_VD.mT, out=logits_RV)\n",
+                "    logits_RV.copy_(hidden_RD.bfloat16() @ weight_VD.mT.bfloat16())\n",
+            ),
+            ("an entropy has no gradient", "of_entropy = ctx.entropy and", "of_entropy = False and"),
+            (
+                "the target is a token like others",
+                "            out_RV.scatter_add_(",
+                "            out_RV.clone().scatter_add_(",
+            ),
+            ("the temperature has no gradient", "hidden_grad_ND.mul_(ctx.scale)", "hidden_grad_ND.mul_(1.0)"),
+        ],
+    ),
+    *mutants(
+        "models/blocks.py",
+        "invariant/test_llama_trunk.py",
+        [
+            ("the gradient of the rotary turns on", "sign = 1 if forward else -1", "sign = 1"),
+            ("the norm's own gradient is left out", ".addcmul_(unit_ND, mean_N1, value=-1)", ""),
+            ("the residual has no gradient", "return x_grad_ND.add_(grads[0]), norm", "return x_grad_ND, norm"),
+            ("two gates", "torch.ops.aten.silu_backward(inner_NI * up_NI, gate_NI)", "inner_NI * up_NI * opened_NI"),
+            (
+                "biases learn nothing",
+                "biases = [out.sum(0, dtype=x_ND.dtype)",
+                "biases = [out.sum(0, dtype=x_ND.dtype) * 0",
+            ),
+        ],
+    ),
+    *mutants(
+        "models/llama_trunk.py",
+        "invariant/test_llama_trunk.py",
+        [
+            ("a stretch does not see what is before it", "if stretch.start > start else []", "if False else []"),
+            ("a stretch does not see the shared tokens", "if unit.shared and size > behind:", "if False:"),
+            ("a last token sees itself only", "slice(start, stretch.stop), False)]", "stretch, False)]"),
         ],
     ),
     *mutants(
         "models/policy.py",
         _PRECISION,
         [
-            (
-                "the output head in bfloat16",
-                "    logits = head(hidden)\n",
-                '    with torch.autocast("cpu", torch.bfloat16):\n        logits = head(hidden)\n',
-            ),
             (
                 "heads of scores and values in bfloat16",
                 "    out = head(hidden_ND.to(head.weight.dtype)).squeeze(-1)\n",

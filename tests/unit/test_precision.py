@@ -31,7 +31,7 @@ from accord.models.policy import ActorCritic, CausalModel
 from accord.models.precision import mixed_precision
 from accord.models.recompute import recompute_activations
 from accord.models.score_heads import with_heads
-from accord.models.trunk import share_prompts
+from accord.models.trunk import share_prompts, write_out
 from accord.pipeline import Context
 from accord.stages import training
 from accord.stages.configs import Training
@@ -152,13 +152,17 @@ def test_copies_do_the_same() -> None:
         assert torch.equal(copy_frozen(model)(BATCH).logp_BT, model(BATCH).logp_BT)
 
 
+@pytest.mark.parametrize("written_out", [True, False])
 @pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize("shared", [True, False])
-def test_attention_is_in_float32_on_a_processor(shared: bool, grad: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_is_in_float32_on_a_processor(
+    shared: bool, grad: bool, written_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without gradients too: the reference and the policy it is a copy of must say the same."""
     seen: list[set[Any]] = []
-    plain, joined = attention.sdpa_attention_forward, attention._JoinedAttention.apply
+    plain, joined = attention.sdpa_attention_forward, attention.AttentionInParts.apply
     model = in_bfloat16(causal(layers=2))
+    write_out(model, on=written_out)
     model(BATCH)  # probes
 
     def spy(inner: Any) -> Any:
@@ -170,7 +174,7 @@ def test_attention_is_in_float32_on_a_processor(shared: bool, grad: bool, monkey
         return spied
 
     monkeypatch.setattr(attention, "sdpa_attention_forward", spy(plain))
-    monkeypatch.setattr(attention._JoinedAttention, "apply", spy(joined))
+    monkeypatch.setattr(attention.AttentionInParts, "apply", spy(joined))
     with torch.set_grad_enabled(grad):
         model(BATCH if shared else BATCH.replace(group_B=None))
     assert seen == [{torch.float32, False}] * 2

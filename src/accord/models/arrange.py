@@ -23,7 +23,7 @@ from accord.errors import ModelError
 from accord.models.adapters import Adapter, base_digest, find_adapter, put_adapter, read_adapter
 from accord.models.lora import activate, adapter_on, unwrap
 from accord.models.policy import ActorCritic, CausalModel, ValueModel
-from accord.models.trunk import hidden_states
+from accord.models.trunk import last_state
 
 POLICY, CRITIC, REWARD = "policy", "critic", "reward"
 
@@ -47,9 +47,8 @@ class AdapterScore(nn.Module):
     def forward(self, batch: Batch) -> Forward:
         """Return `score_B` in at least float32; the response mask is not read."""
         with adapter_on(self.hf, self.adapter):
-            hidden_BTD = hidden_states(unwrap(self.hf).base_model, batch)
-        rows = torch.arange(batch.num_rows, device=hidden_BTD.device)
-        out_B = self.head(hidden_BTD[rows, batch.lengths_B - 1].to(self.head.weight.dtype)).squeeze(-1)
+            state_BD = last_state(unwrap(self.hf).base_model, batch)
+        out_B = self.head(state_BD.to(self.head.weight.dtype)).squeeze(-1)
         return Forward(score_B=out_B.to(torch.promote_types(out_B.dtype, torch.float32)))
 
 

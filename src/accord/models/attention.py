@@ -19,7 +19,7 @@ Legend: U joined rows, H heads, L their positions, D head size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from accord.models.sharing import Joined
+from accord.models.sharing import Joined, Unit
 
 KERNEL = "accord_sdpa"
 """Name of this kernel among transformers' attention implementations."""
@@ -57,42 +57,39 @@ def mask_of(joined: Joined) -> Tensor:
     return stand_in
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """Queries and the keys they see."""
 
     row: int
     queries: slice
     keys: slice
     causal: bool
-    """Whether a query sees only keys up to its own place; both slices are the same then."""
+    """Whether a query sees only keys up to its own place; both are equally many then."""
 
 
-def _parts(joined: Joined) -> Iterator[_Part]:
+def parts_of(units: Sequence[Unit]) -> Iterator[Part]:
     """What sees what: the shared tokens themselves, replies the shared tokens, each reply itself."""
-    for row, unit in enumerate(joined.units):
-        shared, end = slice(0, unit.shared), unit.shared + sum(unit.own)
+    for unit in units:
+        shared, *replies = unit.sequences
         if unit.shared:
-            yield _Part(row, shared, shared, True)
-            yield _Part(row, slice(unit.shared, end), shared, False)
-        start = unit.shared
-        for size in unit.own:
-            own = slice(start, start + size)
-            yield _Part(row, own, own, True)
-            start += size
+            yield Part(unit.row, shared, shared, True)
+            yield Part(unit.row, slice(shared.stop, unit.end), shared, False)
+        for own in replies:
+            yield Part(unit.row, own, own, True)
 
 
-class _JoinedAttention(torch.autograd.Function):
-    """softmax(scale q k^T) v over what each token of joined rows sees; zero at padding."""
+class AttentionInParts(torch.autograd.Function):
+    """softmax(scale q k^T) v over what each query sees; zero where nothing is seen."""
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, joined: Joined, scale: float | None
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: Sequence[Part], scale: float | None
     ) -> Tensor:
-        """All of shape [U, H, L, D]."""
+        """Queries of shape [U, H, M, D], keys and values [U, H, L, D]."""
         # Parts are added in float32; each part alone is rounded to 16 bits by torch's kernel.
         exact = torch.promote_types(query.dtype, torch.float32)
         out, total = torch.zeros_like(query, dtype=exact), query.new_full(query.shape[:3], -torch.inf, dtype=exact)
-        for row, queries, keys, causal in _parts(joined):
+        for row, queries, keys, causal in parts:
             q, k, v = query[row, None, :, queries], key[row, None, :, keys], value[row, None, :, keys]
             part, size = _FLASH(q, k, v, 0.0, causal, scale=scale)
             before = total[row, None, :, queries]
@@ -102,7 +99,7 @@ class _JoinedAttention(torch.autograd.Function):
             before.copy_(both)
         out = out.to(query.dtype)
         ctx.save_for_backward(query, key, value, out, total)
-        ctx.joined, ctx.scale = joined, scale
+        ctx.parts, ctx.scale = parts, scale
         return out
 
     @staticmethod
@@ -110,7 +107,7 @@ class _JoinedAttention(torch.autograd.Function):
         """Gradients of query, key and value."""
         query, key, value, out, total = ctx.saved_tensors
         found = [torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)]
-        for row, queries, keys, causal in _parts(ctx.joined):
+        for row, queries, keys, causal in ctx.parts:
             q, k, v = query[row, None, :, queries], key[row, None, :, keys], value[row, None, :, keys]
             o, size = out[row, None, :, queries], total[row, None, :, queries]
             gradient = grads[0][row, None, :, queries]
@@ -141,9 +138,8 @@ def _attention(
     with torch.autocast("cpu", enabled=False) if in_float32 else nullcontext():
         if usual and joined is not None and joined.ids_UL.shape[1] >= PARTS_FROM:
             groups = query.shape[1] // key.shape[1]
-            whole: Any = _JoinedAttention.apply(
-                query, repeat_kv(key, groups), repeat_kv(value, groups), joined, scaling
-            )
+            parts = tuple(parts_of(joined.units))
+            whole: Any = AttentionInParts.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), parts, scaling)
             return whole.transpose(1, 2).contiguous(), None
         if usual and on_cpu and joined is None and query.shape[2] == 1 and kwargs.get("cache") is None:
             return _of_one_token(query, key, value, attention_mask, scaling), None

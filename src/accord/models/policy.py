@@ -20,7 +20,8 @@ from accord.batch import Batch, Forward
 from accord.errors import ModelError
 from accord.functional.losses import entropy_from_logits, token_logp
 from accord.models.lora import adapter_on, unwrap
-from accord.models.trunk import hidden_states
+from accord.models.token_scores import plain_head, token_scores
+from accord.models.trunk import last_state, states_before
 
 _CHUNK_ELEMENTS = 2**24
 """Default size of one chunk of logits (64 MiB in float32)."""
@@ -43,6 +44,7 @@ class CausalModel(nn.Module):
         value_head: nn.Linear | None = None,
         logit_chunk: int | None = None,
         adapter: str | None = None,
+        piecewise: bool = True,
     ) -> None:
         """Wrap a model.
 
@@ -52,6 +54,7 @@ class CausalModel(nn.Module):
                 2019).
             logit_chunk: how many tokens go through the output head at once; None chooses by vocabulary size.
             adapter: LoRA adapter to use; None uses whatever is active.
+            piecewise: on a processor, run a plain output head by `accord.models.token_scores`.
 
         Raises:
             ModelError: the model has no output embeddings.
@@ -66,6 +69,7 @@ class CausalModel(nn.Module):
         self.hf = hf
         self.value_head = value_head
         self.adapter = adapter
+        self.piecewise = piecewise
         self.logit_chunk = logit_chunk or max(64, _CHUNK_ELEMENTS // int(inner.config.get_text_config().vocab_size))
 
     @property
@@ -101,19 +105,10 @@ class CausalModel(nn.Module):
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, not {temperature}")
         with adapter_on(self.hf, self.adapter):
-            hidden_BTD = hidden_states(self.inner.base_model, batch)
-        scored_BT = batch.response_mask_BT[:, 1:]
-        hidden_ND = hidden_BTD[:, :-1][scored_BT]
-        targets_N = batch.ids_BT[:, 1:][scored_BT]
+            hidden_ND = states_before(self.inner.base_model, batch)
+        targets_N = batch.ids_BT[batch.response_mask_BT]
         how = _Entropy(entropy, entropy_gradient)
-        parts = [
-            self._chunk(hidden, targets, temperature, how, recompute=len(targets_N) > self.logit_chunk)
-            for hidden, targets in zip(
-                hidden_ND.split(self.logit_chunk), targets_N.split(self.logit_chunk), strict=True
-            )
-        ]
-        logp_N = torch.cat([logp for logp, _ in parts])
-        entropy_N = torch.cat([part for _, part in parts]) if entropy else None
+        logp_N, entropy_N = self._score(hidden_ND, targets_N, temperature, how)
         value_N = None
         if values:
             if self.value_head is None:
@@ -121,9 +116,29 @@ class CausalModel(nn.Module):
             value_N = _head(self.value_head, hidden_ND)
         return Forward(
             logp_BT=_scatter(logp_N, batch),
-            entropy_BT=None if entropy_N is None else _scatter(entropy_N, batch),
+            entropy_BT=_scatter(entropy_N, batch) if entropy else None,
             value_BT=None if value_N is None else _scatter(value_N, batch),
         )
+
+    def _score(
+        self, hidden_ND: Tensor, targets_N: Tensor, temperature: float, entropy: _Entropy
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and, where wanted, entropies."""
+        recompute, scale = len(targets_N) > self.logit_chunk, logit_scale(self.inner)
+        head: Any = self.inner.get_output_embeddings()
+        if self.piecewise and scale is not None and hidden_ND.device.type == "cpu" and plain_head(head, hidden_ND):
+            logp_N, entropy_N = token_scores(
+                hidden_ND, head.weight, targets_N, scale=scale / temperature, entropy=entropy.wanted, keep=not recompute
+            )
+            return logp_N, entropy_N if entropy.gradient else entropy_N.detach()
+        parts = [
+            self._chunk(hidden, targets, temperature, entropy, recompute=recompute)
+            for hidden, targets in zip(
+                hidden_ND.split(self.logit_chunk), targets_N.split(self.logit_chunk), strict=True
+            )
+        ]
+        entropy_N = [part for _, part in parts]
+        return torch.cat([logp for logp, _ in parts]), torch.cat(entropy_N) if entropy.wanted else entropy_N[0]
 
     def _chunk(
         self, hidden: Tensor, targets: Tensor, temperature: float, entropy: _Entropy, *, recompute: bool
@@ -169,9 +184,7 @@ class ScoreModel(nn.Module):
 
     def forward(self, batch: Batch) -> Forward:
         """Return `score_B`, the raw score of each row, in at least float32; the response mask is not read."""
-        hidden_BTD = hidden_states(self.inner.base_model, batch)
-        rows = torch.arange(batch.num_rows, device=hidden_BTD.device)
-        return Forward(score_B=_head(self.head, hidden_BTD[rows, batch.lengths_B - 1]))
+        return Forward(score_B=_head(self.head, last_state(self.inner.base_model, batch)))
 
 
 class ValueModel(nn.Module):
@@ -194,8 +207,7 @@ class ValueModel(nn.Module):
     def forward(self, batch: Batch) -> Forward:
         """Return `value_BT`, in at least float32; zero outside the response mask."""
         with adapter_on(self.hf, self.adapter):
-            hidden_BTD = hidden_states(unwrap(self.hf).base_model, batch)
-        hidden_ND = hidden_BTD[:, :-1][batch.response_mask_BT[:, 1:]]
+            hidden_ND = states_before(unwrap(self.hf).base_model, batch)
         return Forward(value_BT=_scatter(_head(self.head, hidden_ND), batch))
 
 
@@ -235,6 +247,15 @@ class ActorCritic(nn.Module):
         if not values or self.critic is None:
             return result
         return Forward(result.logp_BT, result.entropy_BT, self.critic(batch).value_BT)
+
+
+def logit_scale(hf: nn.Module) -> float | None:
+    """What a model multiplies the product of states and output head by; None where it does something else."""
+    config = unwrap(hf).config.get_text_config()
+    if getattr(config, "final_logit_softcapping", None) is not None:
+        return None
+    scale, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
+    return (1.0 if scale is None else float(scale)) / (1.0 if divisor is None else float(divisor))
 
 
 def head_logits(hf: nn.Module, hidden: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from accord.functional.disentangle import overlap
 from accord.models.build import seeded
 from accord.models.lora import adapter_on, add_lora, merge_lora, unwrap
 from accord.models.policy import ScoreModel
-from accord.models.trunk import hidden_states
+from accord.models.trunk import last_state, states_at
 
 
 class HeadScores(nn.Module):
@@ -151,8 +151,8 @@ class StepScores(nn.Module):
 
     def forward(self, batch: Batch) -> Forward:
         """Return `score_BT`, the log-odds that the step ending there is right; zero outside the response mask."""
-        hidden_BTD = hidden_states(self.model.inner.base_model, batch)
-        score_N = _apply(self.model.head, hidden_BTD[batch.response_mask_BT]).squeeze(-1)
+        state_ND = states_at(self.model.inner.base_model, batch, batch.response_mask_BT)
+        score_N = _apply(self.model.head, state_ND).squeeze(-1)
         score_BT = score_N.new_zeros(batch.ids_BT.shape).masked_scatter(batch.response_mask_BT, score_N)
         return Forward(score_BT=score_BT)
 
@@ -235,8 +235,7 @@ def _linear(weight_KD: Tensor, like: PreTrainedModel) -> nn.Linear:
 
 
 def _last_state(hf: PreTrainedModel, batch: Batch) -> Tensor:
-    hidden_BTD = hidden_states(hf.base_model, batch)
-    return hidden_BTD[torch.arange(batch.num_rows, device=hidden_BTD.device), batch.lengths_B - 1]
+    return last_state(hf.base_model, batch)
 
 
 def _apply(head: nn.Linear, state_ND: Tensor) -> Tensor:

@@ -26,10 +26,27 @@ _SHARED, _PADDING = -1, -2
 
 @dataclass(frozen=True)
 class Unit:
-    """What one joined row holds, in order: shared tokens, then what is each row's own."""
+    """What one group became, in order: shared tokens, then what is each row's own."""
 
+    row: int
+    """Of the joined rows."""
+    start: int
+    """Column of its first token."""
     shared: int
     own: tuple[int, ...]
+
+    @property
+    def end(self) -> int:
+        """Column behind its last token."""
+        return self.start + self.shared + sum(self.own)
+
+    @property
+    def sequences(self) -> tuple[slice, ...]:
+        """Columns of the shared tokens (maybe none), then of what is each row's own."""
+        found = [slice(self.start, self.start + self.shared)]
+        for size in self.own:
+            found.append(slice(found[-1].stop, found[-1].stop + size))
+        return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,24 +70,31 @@ class Joined:
         # Padding sees padding: a query that sees nothing is NaN in some kernels.
         return earlier_ULL & ((row_ULL == self.row_UL[:, :, None]) | (row_ULL == _SHARED))
 
+    def flat(self, batch: Batch) -> Joined:
+        """The same rows of `batch` in one row without padding."""
+        shared = [unit.shared for unit in self.units for _ in unit.own]
+        return join(batch, batch.lengths_B.new_tensor(shared), flat=True)
+
     def apart(self, hidden_ULD: Tensor) -> Tensor:
         """Hidden states of the rows as they were, [B, T, D]."""
         return hidden_ULD.flatten(0, 1)[self.place_BT]
 
 
-def join(batch: Batch, shared_B: Tensor) -> Joined:
+def join(batch: Batch, shared_B: Tensor, *, flat: bool = False) -> Joined:
     """Put the rows of each group that shares leading tokens into one.
 
     Args:
-        batch: rows with groups.
+        batch: rows, with groups where they share something.
         shared_B: leading tokens that the rows of a group have in common (`Batch.shared_prefix_B`); rows that share
-            nothing stay rows of their own.
+            nothing stay by themselves.
+        flat: put everything into one row, one group behind the other and without padding; a mask of that row would
+            be large, so this is for attention in parts (`accord.models.attention`).
     """
-    assert batch.group_B is not None
     lengths_B, device = batch.lengths_B, batch.ids_BT.device
     first_B = shared_B == 0
     first_B[0] = True
-    first_B[1:] |= batch.group_B[1:] != batch.group_B[:-1]
+    if batch.group_B is not None:
+        first_B[1:] |= batch.group_B[1:] != batch.group_B[:-1]
     unit_B = first_B.cumsum(0) - 1
     own_B = lengths_B - shared_B
     before_B = own_B.cumsum(0) - own_B
@@ -79,26 +103,31 @@ def join(batch: Batch, shared_B: Tensor) -> Joined:
     place_T = torch.arange(batch.ids_BT.shape[1], device=device)
     real_BT, own_BT = batch.token_mask_BT, place_T >= shared_B[:, None]
     column_BT = place_T + torch.where(own_BT, before_B[:, None], 0)
-    width = int((before_B + lengths_B).max())
-    place_BT = unit_B[:, None] * width + torch.where(real_BT, column_BT, 0)
+    units = _units(unit_B, shared_B, own_B, flat=flat)
+    width = units[-1].end if flat else max(unit.end for unit in units)
+    start_B = torch.tensor([unit.row * width + unit.start for unit in units], device=device)[unit_B]
+    place_BT = start_B[:, None] + torch.where(real_BT, column_BT, 0)
 
-    shape = (int(unit_B[-1]) + 1, width)
+    shape = (units[-1].row + 1, width)
     at = place_BT[real_BT]
     row_BT = torch.where(own_BT, torch.arange(batch.num_rows, device=device)[:, None], _SHARED)
     values = {"ids": batch.ids_BT, "position": place_T.expand_as(batch.ids_BT), "row": row_BT}
-    flat = {name: batch.ids_BT.new_zeros(shape[0] * width) for name in values}
-    flat["row"] += _PADDING
+    made = {name: batch.ids_BT.new_zeros(shape[0] * width) for name in values}
+    made["row"] += _PADDING
     for name, value_BT in values.items():
-        flat[name][at] = value_BT[real_BT]
-    position_UL, row_UL = flat["position"].view(shape), flat["row"].view(shape)
-    return Joined(flat["ids"].view(shape), position_UL, row_UL, place_BT, _units(unit_B, shared_B, own_B))
+        made[name][at] = value_BT[real_BT]
+    position_UL, row_UL = made["position"].view(shape), made["row"].view(shape)
+    return Joined(made["ids"].view(shape), position_UL, row_UL, place_BT, units)
 
 
-def _units(unit_B: Tensor, shared_B: Tensor, own_B: Tensor) -> tuple[Unit, ...]:
-    found: list[Unit] = []
+def _units(unit_B: Tensor, shared_B: Tensor, own_B: Tensor, *, flat: bool) -> tuple[Unit, ...]:
+    sizes: list[tuple[int, list[int]]] = []
     for unit, shared, own in torch.stack((unit_B, shared_B, own_B), 1).tolist():
-        if unit == len(found):
-            found.append(Unit(shared, (own,)))
-        else:
-            found[-1] = Unit(shared, (*found[-1].own, own))
+        if unit == len(sizes):
+            sizes.append((shared, []))
+        sizes[-1][1].append(own)
+    found: list[Unit] = []
+    for number, (shared, own) in enumerate(sizes):
+        start = found[-1].end if flat and found else 0
+        found.append(Unit(0 if flat else number, start, shared, tuple(own)))
     return tuple(found)

@@ -16,8 +16,9 @@ from transformers import PreTrainedModel
 
 from accord.batch import Batch, collate
 from accord.errors import ModelError
+from accord.models import attention, llama_trunk
 from accord.models.attention import KERNEL, mask_of, use_attention
-from accord.models.precision import trunk_precision
+from accord.models.precision import runs_in_bfloat16, trunk_precision
 from accord.models.sharing import Joined, join
 
 _SWITCH = "accord_shares_prompts"
@@ -26,7 +27,44 @@ _MASKS = "accord_masks_joined_rows"
 """Attribute of a transformers model: joined rows need a mask of all their tokens (no parts)."""
 _PADDING = "accord_masks_padding"
 """Attribute of a transformers model: must padding at the right be masked; absent = not tried."""
+_WRITTEN_OUT = "accord_written_out"
+"""Attribute of a transformers model: does `accord.models.llama_trunk` run it; None or absent = not tried."""
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
+
+
+def states_at(backbone: nn.Module, batch: Batch, where_BT: Tensor) -> Tensor:
+    """Last hidden states at some tokens, [N, D], row by row.
+
+    Models that `accord.models.llama_trunk` can run are run by it, which computes the last block for these tokens only;
+    for others the tokens are picked from `hidden_states`.
+
+    Args:
+        backbone: a transformers model without its output head.
+        batch: rows to run.
+        where_BT: True at the wanted tokens, which are no padding.
+
+    Raises:
+        ModelError: the rows are packed and the model takes no position ids.
+    """
+    if not bool(where_BT.any()) or not _is_written_out(backbone, batch):
+        return hidden_states(backbone, batch)[where_BT]
+    joined = _joined(backbone, batch) or join(batch, torch.zeros_like(batch.lengths_B))
+    flat = joined.ids_UL.shape[1] >= attention.PARTS_FROM
+    if flat:
+        joined = joined.flat(batch)
+    return llama_trunk.states(backbone, joined, where_BT, flat=flat, low=_low(backbone))
+
+
+def states_before(backbone: nn.Module, batch: Batch) -> Tensor:
+    """The states from which the response tokens are predicted, [N, D]; see `states_at`."""
+    where_BT = torch.zeros_like(batch.response_mask_BT)
+    where_BT[:, :-1] = batch.response_mask_BT[:, 1:]
+    return states_at(backbone, batch, where_BT)
+
+
+def last_state(backbone: nn.Module, batch: Batch) -> Tensor:
+    """The state at the last token of each row, [B, D]; see `states_at`."""
+    return states_at(backbone, batch, _last(batch))
 
 
 def hidden_states(backbone: nn.Module, batch: Batch) -> Tensor:
@@ -98,6 +136,58 @@ def share_prompts(module: nn.Module, on: bool) -> None:
     for part in module.modules():
         if isinstance(part, PreTrainedModel):
             setattr(part, _SWITCH, on and None)
+
+
+def write_out(module: nn.Module, on: bool) -> None:
+    """Let the Llama-shaped models inside `module` be run by `accord.models.llama_trunk` (the default), or not.
+
+    Copies made afterwards do the same.
+    """
+    for part in module.modules():
+        if isinstance(part, PreTrainedModel):
+            setattr(part, _WRITTEN_OUT, on and None)
+
+
+def _is_written_out(backbone: nn.Module, batch: Batch) -> bool:
+    if getattr(backbone, _WRITTEN_OUT, None) is False or batch.segment_BT is not None:
+        return False
+    if batch.ids_BT.device.type != "cpu" or _window(backbone) < batch.ids_BT.shape[1]:
+        return False
+    use_attention(backbone, batch.ids_BT.device)
+    if llama_trunk.obstacle(backbone) is not None:
+        return False
+    if getattr(backbone, _WRITTEN_OUT, None) is None:
+        setattr(backbone, _WRITTEN_OUT, _can_write_out(backbone))
+    return bool(getattr(backbone, _WRITTEN_OUT))
+
+
+@torch.no_grad()
+def _can_write_out(backbone: nn.Module) -> bool:
+    """Whether the written-out trunk says on a probe what the model itself says; False with a warning."""
+    rows = _probe(backbone)
+    shared_B, low = rows.shared_prefix_B(), next(backbone.parameters()).dtype
+    assert shared_B is not None
+    with torch.autocast(rows.ids_BT.device.type, enabled=False):
+        wanted_BTD = _masked(backbone, rows, takes_positions=True)
+    for where_BT in (rows.token_mask_BT, rows.response_mask_BT & (rows.ids_BT % 2 == 0), _last(rows)):
+        for flat in (False, True):
+            for joined in (join(rows, shared_B, flat=flat), join(rows, torch.zeros_like(shared_B), flat=flat)):
+                found = llama_trunk.states(backbone, joined, where_BT, flat=flat, low=low)
+                if (error := _difference(found, wanted_BTD[where_BT])) is not None:
+                    name = type(backbone).__name__
+                    warnings.warn(
+                        f"{name} is run by its own forward: written out it differs by {error:.1g}", stacklevel=2
+                    )
+                    return False
+    return True
+
+
+def _last(batch: Batch) -> Tensor:
+    return torch.arange(batch.ids_BT.shape[1], device=batch.ids_BT.device) == batch.lengths_B[:, None] - 1
+
+
+def _low(backbone: nn.Module) -> torch.dtype:
+    return torch.bfloat16 if runs_in_bfloat16(backbone) else next(backbone.parameters()).dtype
 
 
 def _joined(backbone: nn.Module, batch: Batch) -> Joined | None:

@@ -1,0 +1,88 @@
+"""Scores of tokens in pieces are those of whole logits, and so are their gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from accord.batch import collate
+from accord.functional.losses import entropy_from_logits, token_logp
+from accord.models import token_scores as pieces
+from accord.models.policy import CausalModel
+from accord.models.token_scores import plain_head, token_scores
+from train_models import tiny_llama
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "_LEAST_ROWS", 3)
+    monkeypatch.setattr(pieces, "_PIECE_ELEMENTS", 1)
+
+
+def inputs(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    hidden = torch.randn(10, 6, generator=draw, dtype=dtype).requires_grad_()
+    weight = torch.randn(17, 6, generator=draw, dtype=dtype).requires_grad_()
+    return hidden, weight, torch.randint(17, (10,), generator=draw)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("entropy", [True, False])
+@pytest.mark.parametrize("scale", [1.0, 0.7])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_values_and_gradients_are_those_of_whole_logits(
+    dtype: torch.dtype, tolerance: float, scale: float, entropy: bool, keep: bool
+) -> None:
+    hidden, weight, targets = inputs(dtype)
+    out = torch.linspace(-1, 2, 10, dtype=dtype)
+
+    def gradients(logp: torch.Tensor, found: torch.Tensor) -> list[torch.Tensor]:
+        total = (logp * out).sum() + (found * out.flip(0)).sum() * entropy
+        return [logp, found * entropy, *torch.autograd.grad(total, [hidden, weight])]
+
+    got = gradients(*token_scores(hidden, weight, targets, scale=scale, entropy=entropy, keep=keep))
+    logits = hidden @ weight.T * scale
+    wanted = gradients(token_logp(logits, targets), entropy_from_logits(logits))
+    for one, other in zip(got, wanted, strict=True):
+        assert (one - other).abs().max() <= tolerance * max(1.0, float(other.detach().abs().max()))
+
+
+def test_frozen_sides_get_no_gradient_and_backward_may_run_twice() -> None:
+    hidden, weight, targets = inputs()
+    logp, _ = token_scores(hidden, weight.detach(), targets, scale=1.0, entropy=False, keep=True)
+    once, twice = (torch.autograd.grad(logp.sum(), hidden, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(once, twice)
+    logp, _ = token_scores(hidden.detach(), weight, targets, scale=1.0, entropy=False, keep=True)
+    assert torch.autograd.grad(logp.sum(), weight)[0].abs().max() > 0.1
+
+
+def test_no_tokens_are_no_scores() -> None:
+    hidden, weight, targets = inputs()
+    logp, entropy = token_scores(hidden[:0], weight, targets[:0], scale=1.0, entropy=True, keep=True)
+    assert logp.shape == entropy.shape == (0,)
+
+
+def test_only_plain_heads_are_taken_apart() -> None:
+    state = torch.zeros(2, 4)
+    assert plain_head(nn.Linear(4, 5, bias=False), state)
+    assert not plain_head(nn.Linear(4, 5), state)
+    assert not plain_head(nn.Linear(4, 5, bias=False, dtype=torch.bfloat16), state.bfloat16())
+    assert not plain_head(nn.Linear(4, 5, bias=False), state.double())
+    hooked = nn.Linear(4, 5, bias=False)
+    hooked.register_forward_hook(lambda *_: None)
+    assert not plain_head(hooked, state)
+
+
+def test_the_switch_and_other_heads_use_the_head_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("in pieces")
+
+    monkeypatch.setattr("accord.models.policy.token_scores", fail)
+    rows = collate([[3, 4, 5, 6]], [[False, False, True, True]], pad_id=0)
+    hf = tiny_llama(torch.float32)
+    CausalModel(hf, piecewise=False)(rows)
+    with pytest.raises(AssertionError, match="in pieces"):
+        CausalModel(hf)(rows)
+    hf.config.final_logit_softcapping = 3.0
+    CausalModel(hf)(rows)
