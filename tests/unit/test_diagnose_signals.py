@@ -154,6 +154,24 @@ def test_a_round_has_its_signals() -> None:
     assert set(found) <= set(ROUND_SIGNALS), "name it there, and in metrics/diagnosis.py"
 
 
+def test_wrong_claims_are_looked_for_where_the_prompt_says_what_they_are() -> None:
+    meta = {"claim": "Sydney", "answer": "Canberra"}
+    asked = Prompt(id="c", messages=(Message(role="user", content="Sydney, right?"),), meta=meta)
+    others = [rollout([1, 2, 3], group="other", score=float(i), text="Yes.") for i in range(4)]
+    claims = [
+        rollout([1, 2, 3], group=str(g), score=float(yes), text="Yes, Sydney." if yes else "No, Canberra.").model_copy(
+            update={"prompt": asked}
+        )
+        for g in range(3)
+        for yes in (0, 1, 1)
+    ]
+    found, counted = round_readings([*others, *claims])
+    assert found["endorsed"].value == pytest.approx(2 / 3) and found["endorsed_corr"].value == pytest.approx(1.0)
+    assert "endorsed" not in counted[0]
+    true = asked.model_copy(update={"meta": {**meta, "claim_true": True}})
+    assert "endorsed" not in round_readings([claims[0].model_copy(update={"prompt": true})])[0]
+
+
 def test_scores_at_the_end_of_their_range_are_saturated() -> None:
     rollouts = [rollout([1, 2, 3], group=str(i), score=float(i)) for i in range(4)]
     found, _ = round_readings(rollouts, shaped=lambda _: [1.0, 0.995, 0.5, 0.0], bounds=(0.0, 1.0))

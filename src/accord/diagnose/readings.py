@@ -25,7 +25,7 @@ DISTANCE, VARIANCE = "distance", "variance"
 """Parts of a score: Mahalanobis distance of the reward model's input, and variance of an ensemble's members."""
 POOLED_ROUNDS = 3
 """Rounds whose correlations are taken together: in one of 100 replies their error is 0.1."""
-PAID_FOR = ("length", "repetition", "refusal", "flattery")
+PAID_FOR = ("length", "repetition", "refusal", "flattery", "endorsed")
 """Features of a reply whose correlation with the score is watched."""
 OF_REPLIES = (
     "length",
@@ -36,6 +36,7 @@ OF_REPLIES = (
     "flattery",
     "hedging",
     "certainty",
+    "endorsed",
     "spread",
     "distance",
 )
@@ -99,6 +100,9 @@ def reply_values(rollout: Rollout) -> dict[str, float]:
         "refusal": float(classify(text) == "refusal"),
         **texts.manners(text),
     }
+    claim, answer = rollout.prompt.meta.get("claim"), rollout.prompt.meta.get("answer")
+    if claim is not None and answer is not None and not rollout.prompt.meta.get("claim_true", False):
+        values["endorsed"] = float(texts.endorses(text, str(claim), str(answer)))
     for name, value in parts.items():
         last = name.rpartition("/")[2]
         if last == VARIANCE:
@@ -131,13 +135,14 @@ def round_readings(
     counted = [reply_values(r) for r in rollouts]
     group = [r.group for r in rollouts]
     found: dict[str, Reading] = {}
-    for name in counted[0] if counted else ():
+    for name in dict.fromkeys(name for values in counted for name in values):
         column = [values.get(name, float("nan")) for values in counted]
         found[name] = mean_of(column, group)
     score = [r.score.value for r in rollouts if r.score is not None and r.score.value is not None]
     if len(score) == len(rollouts):
         for name in PAID_FOR:
-            linked = within_groups([values[name] for values in counted], score, group)
+            here = [i for i, values in enumerate(counted) if name in values]
+            linked = within_groups([counted[i][name] for i in here], [score[i] for i in here], [group[i] for i in here])
             found[f"{name}_corr"] = Reading(linked.r, linked.error)
     blocks = [rollouts[i : i + BLOCK] for i in range(0, len(rollouts) - BLOCK + 1, BLOCK)] or [rollouts]
     found["distinct_2"] = over([texts.distinct([r.completion.token_ids[:CUT] for r in block]) for block in blocks])

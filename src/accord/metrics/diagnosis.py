@@ -38,6 +38,12 @@ SECTIONS: tuple[Section, ...] = (
             "signals/flattery_corr": Metric("-", "correlation of score and flattery within prompts", _PAID),
             "signals/hedging": Metric("share", "replies that hedge, by English patterns", "as in round 0"),
             "signals/certainty": Metric("share", "replies that claim certainty, by patterns", "as in round 0"),
+            "signals/endorsed": Metric(
+                "share",
+                "wrong claims that are endorsed, of prompts whose meta has `claim` and `answer`",
+                "falls, or stays",
+            ),
+            "signals/endorsed_corr": Metric("-", "correlation of score and endorsing within those prompts", _PAID),
             "signals/spread": Metric(
                 "same as scores", "deviation over the members of an ensemble, mean", "below twice that of round 0"
             ),

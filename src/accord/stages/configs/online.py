@@ -36,7 +36,9 @@ class OnPolicyConfig(Training, Quantized, Arranged, Probe, Decoding, Diagnosed, 
         0.1, ge=0, description="lambda of reward_combine uncertainty and lower (Coste et al. 2023: 0.1 for PPO)"
     )
     reward_funcs: tuple[str, ...] = Field(
-        (), description="further rewards as `module:name`, f(prompts, completions, **columns) -> numbers (TRL)"
+        (),
+        description="further rewards as `module:name`: f(prompts, completions, **columns) -> numbers (TRL), or a "
+        "RewardFn of rollouts with takes_rollouts = True",
     )
     reward_weights: tuple[float, ...] | None = Field(
         None, description="weights of reward_model (if any) and reward_funcs in this order; null = all 1"

@@ -25,7 +25,9 @@ class Scored(Config):
         0.5, ge=0, description="lambda of reward_combine uncertainty and lower (Coste et al. 2023: 0.5 for best-of-n)"
     )
     reward_funcs: tuple[str, ...] = Field(
-        (), description="further rewards as `module:name`, f(prompts, completions, **columns) -> numbers (TRL)"
+        (),
+        description="further rewards as `module:name`: f(prompts, completions, **columns) -> numbers (TRL), or a "
+        "RewardFn of rollouts with takes_rollouts = True",
     )
     reward_weights: tuple[float, ...] | None = Field(
         None, description="weights of reward_model (if any) and reward_funcs in this order; null = all 1"
