@@ -17,6 +17,7 @@ from accord.evals.code import Attempt, attempt_all, fingerprint, measure, read_p
 from accord.evals.code_answers import canonical, read_answers
 from accord.sandbox import Level
 from accord.sandbox.replies import program
+from mock_model import MockModel
 
 DATA = Path(os.environ.get("ACCORD_DATA", Path(__file__).parents[3] / "shared" / "data"))
 ADD = {
@@ -99,6 +100,31 @@ def test_the_command_prints_numbers_and_names_what_is_suspicious(data: Path, tmp
     assert len(made["attempts"]) == 6
     neither = CliRunner().invoke(app, ["eval", "code", "--data", str(data)])
     assert isinstance(neither.exception, ConfigError)
+
+
+@pytest.mark.sandbox
+def test_a_model_behind_an_address_is_asked_once_a_sample_and_tested(data: Path, tmp_path: Path) -> None:
+    solved = {p.entry_point: p.prompt + p.canonical_solution for p in read_problems(data)}
+
+    def write_code(body: dict[str, Any]) -> dict[str, Any]:
+        asked = body["messages"][-1]["content"]
+        name = next(name for name in solved if f"def {name}(" in asked)
+        wrong = name == "inc" and body["seed"] % 2
+        return {"text": f"Here:\n```python\n{solved[name].replace('x + 1', 'x') if wrong else solved[name]}\n```"}
+
+    with MockModel(write_code) as server:
+        command = ["eval", "code", "--data", str(data), "--model", server.url, "--model-name", "m", "--samples", "4"]
+        command += ["--temperature", "0.8", "--cache", str(tmp_path / "c.db")]
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
+        assert " of 12 attempts at 3 problems passed" in done.output
+        assert "12 of 12" not in done.output  # odd seeds get the wrong one
+        assert len(server.requests) == len(server.counts()) == 12
+        assert "def add(a: int" in str(server.requests[0]["messages"])
+        again = CliRunner().invoke(app, command)
+        assert again.stdout == done.stdout and len(server.requests) == 12  # all from the cache
+    greedy = CliRunner().invoke(app, [*command[:-4], "--cache", str(tmp_path / "c.db")])
+    assert isinstance(greedy.exception, ConfigError) and "greedy" in str(greedy.exception)
 
 
 def attempts(outcomes: dict[str, list[bool]]) -> list[Attempt]:

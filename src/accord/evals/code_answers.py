@@ -1,4 +1,4 @@
-"""Answers to problems with unit tests, from files, as programs."""
+"""Answers to problems with unit tests, from files and from models, as programs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,54 @@ from pathlib import Path
 from typing import Any
 
 from accord.errors import DataError
+from accord.evals.answering import Answerer
 from accord.evals.code import Problem, json_rows
 from accord.sandbox.replies import program
+from accord.types import Message, Prompt
 
 KEYS = ("completion", "solution", "reply", "output", "response", "generation")
 """Where rows of answer files hold the text, the first found; a text or a list of texts."""
+
+
+ASK = """Complete the Python function below. Reply with the whole function in one Markdown code block.
+
+```python
+{code}
+```"""
+"""What a chat model is asked: the official format is a text to be continued, which chat templates cut off."""
+
+
+def ask(
+    answerer: Answerer,
+    problems: Sequence[Problem],
+    *,
+    samples: int,
+    temperature: float,
+    max_tokens: int,
+    seed: int,
+) -> dict[str, list[str]]:
+    """Let a model answer every problem.
+
+    Args:
+        answerer: who answers; what it has answered before is not asked again.
+        problems: what is asked.
+        samples: replies a problem.
+        temperature: of sampling; Chen et al. (2021, section 3.3) take 0.2 for pass@1 and 0.8 for pass@100.
+        max_tokens: most tokens of a reply.
+        seed: of sampling.
+
+    Returns:
+        Programs by task.
+    """
+    prompts = [
+        Prompt(id=p.task_id, messages=(Message(role="user", content=ASK.format(code=p.prompt.rstrip())),))
+        for p in problems
+    ]
+    replies = answerer.answer(prompts, max_tokens=max_tokens, temperature=temperature, seed=seed, n=samples)
+    return {
+        problem.task_id: [program(text, problem.prompt, problem.entry_point) for text in texts]
+        for problem, texts in zip(problems, replies, strict=True)
+    }
 
 
 def canonical(problems: Sequence[Problem]) -> dict[str, list[str]]:

@@ -20,26 +20,48 @@ def code(  # noqa: PLR0913  (options of a command)
     data: Annotated[Path, typer.Option(help="problems in the format of HumanEval, .jsonl or .jsonl.gz")],
     answers: Annotated[Path | None, typer.Option(help="JSON lines with task_id and completion (or reply)")] = None,
     canonical: Annotated[bool, typer.Option("--canonical", help="test the solutions in the data instead")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="who answers: a directory or hub id, or an OpenAI-compatible address")
+    ] = None,
+    model_name: Annotated[str, typer.Option(help="name of the model at its address")] = "",
+    cache: Annotated[Path, typer.Option(help="--model: replies are kept here, so that nothing is asked twice")] = Path(
+        "code-answers.db"
+    ),
+    samples: Annotated[int, typer.Option(min=1, help="--model: replies a problem")] = 1,
+    temperature: Annotated[float, typer.Option(min=0, help="--model: of sampling; 0 = greedy")] = 0.0,
+    max_tokens: Annotated[int, typer.Option(min=1, help="--model: most tokens of a reply")] = 1024,
     partial: Annotated[bool, typer.Option("--partial", help="leave out problems without an answer")] = False,
     k: Annotated[list[int] | None, typer.Option("-k", min=1, help="of pass@k; repeat it for several")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds on the clock for one answer")] = 10.0,
     workers: Annotated[int | None, typer.Option(min=1, help="answers tested at a time; default: processors")] = None,
     out: Annotated[Path | None, typer.Option(help="write every attempt and the numbers here, as JSON")] = None,
-    seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
+    seed: Annotated[int, typer.Option(help="of sampling and the bootstrap")] = 0,
     allow_unsafe: AllowUnsafe = False,
 ) -> None:
     """Test code that models wrote, in the sandbox, and print pass@k with intervals."""
+    from contextlib import closing
+
+    from accord.evals.answering import answerer_of
     from accord.evals.code import attempt_all, fingerprint, measure, read_problems
+    from accord.evals.code_answers import ask, read_answers
     from accord.evals.code_answers import canonical as solutions
-    from accord.evals.code_answers import read_answers
     from accord.evals.measured import markdown
-    from accord.sandbox import NAMES, Limits, probe
+    from accord.sandbox import NAMES, Limits, probe, require
     from accord.storage import io_errors, write_atomic
 
-    if (answers is None) != canonical:
-        raise ConfigError("say what is tested", fix="give either --answers FILE or --canonical")
+    if sum((answers is not None, canonical, model is not None)) != 1:
+        raise ConfigError("say what is tested", fix="give one of --answers FILE, --model MODEL and --canonical")
+    if samples > 1 and temperature == 0:
+        raise ConfigError(f"{samples} greedy replies are one reply", fix="give --temperature, e.g. 0.8")
     problems = read_problems(data)
-    programs = solutions(problems) if answers is None else read_answers(answers, problems, partial=partial)
+    if model is not None:
+        require(allow_unsafe=allow_unsafe)  # before anybody is asked
+        with closing(answerer_of(model, model=model_name, cache=cache)) as answerer:
+            programs = ask(
+                answerer, problems, samples=samples, temperature=temperature, max_tokens=max_tokens, seed=seed
+            )
+    else:
+        programs = solutions(problems) if answers is None else read_answers(answers, problems, partial=partial)
     level = probe()
     typer.echo(f"sandbox level {int(level)}: {NAMES[level]}", err=True)
     limits = Limits(seconds=timeout, cpu_seconds=timeout)

@@ -74,7 +74,9 @@ class AlpacaEval:
         name = f"length-controlled win rate, {against}"
         try:
             lengths = length_feature([len(theirs[i]) for i, _ in read], [len(ours[i]) for i, _ in read])
-            _, found = fitted_win_rate(wins, lengths)
+            weights, found = fitted_win_rate(wins, lengths)
+            if weights.model == 0.0:
+                raise ValueError(f"with {len(read)} instructions the penalty shrinks the fit to exactly one half")
         except ValueError as error:
             rows.append(Measured(name, None, None, None, len(read), reason=str(error)))
         else:
