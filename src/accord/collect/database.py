@@ -11,7 +11,7 @@ last ones. Where that matters use PostgreSQL.
 
 On PostgreSQL writes run at READ COMMITTED and lock rows with SELECT ... FOR UPDATE; a serialization failure, a deadlock
 or a connection lost before the commit is tried again by `Store.transact`. A connection is asked whether it still works
-only after it lay idle: asking before every use would be a fifth of all round trips.
+only after it lay idle: asking before every use would be a fifth more round trips.
 """
 
 # pyright: strict, reportMissingTypeStubs=false
