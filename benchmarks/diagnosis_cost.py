@@ -25,6 +25,7 @@ from accord.stages.diagnosing import Monitor
 from accord.stages.probe import Panel
 from accord.train.loop import Learner
 from accord.train.rollouts import OnPolicy
+from accord.types import Completion
 
 DEMO_ROUNDS, DEMO_MEASUREMENTS = 36, 4
 SPENT: dict[str, list[float]] = {}
@@ -43,17 +44,17 @@ def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def replies(panel: Panel) -> list[Any]:
+def replies(self: Panel) -> list[Completion]:
     """`Panel.completions`, with the processor time of one reply noted."""
     before = time.process_time()
-    made = generate(panel)
-    SPENT.setdefault("a reply", []).append((time.process_time() - before) / len(panel.prompts))
+    made = generate(self)
+    SPENT.setdefault("a reply", []).append((time.process_time() - before) / len(self.prompts))
     return made
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Processor time of live diagnosis in the demo.")
     parser.add_argument("run", type=Path, help="a run of the demo with its sft and reward stages")
     parser.add_argument("--rounds", type=int, default=6)
     options = parser.parse_args()
@@ -61,9 +62,9 @@ def main() -> None:
     behaviours: list[int] = []
     begin = Monitor.begin
 
-    def counted(monitor: Monitor, learner: Learner) -> None:
-        behaviours.append(0 if monitor.panel is None else len(monitor.panel.prompts))
-        begin(monitor, learner)
+    def counted(self: Monitor, learner: Learner) -> None:
+        behaviours.append(0 if self.panel is None else len(self.panel.prompts))
+        begin(self, learner)
 
     Monitor.begin = counted
     Monitor.read = timed("read", Monitor.read)

@@ -22,6 +22,7 @@ from accord import lab
 from accord.cli import load
 from accord.diagnose.record import read_alarms
 from accord.lab.questions import FAMILIES
+from accord.lab.world import Split
 from accord.pipeline import run_pipeline
 from accord.rng import derive, generator
 from accord.stages import STAGES
@@ -77,6 +78,8 @@ class Outcome:
     """Gold of the weights that a rollback keeps when it waits for the judge; of the end, when there is no alarm."""
     kept_alone: float
     """Gold of the weights that a rollback keeps without a judge."""
+    kept_share: float
+    """Of the highest gold measured, by the measurements themselves: of what a rollback keeps with a judge."""
     seconds: float
     """Processor time."""
 
@@ -97,7 +100,8 @@ def one_run(out: Path, model: str, hack: str, seed: int) -> Outcome:
     mix = {name: share * (1 - CLAIMS) for name, share in FAMILIES.items()} | {"claim": CLAIMS}
     data = out / "data"
     data.mkdir(parents=True, exist_ok=True)
-    for name, num, split in (("train", 2000, "train"), ("eval", 256, "eval")):
+    sets: tuple[tuple[str, int, Split], ...] = (("train", 2000, "train"), ("eval", 256, "eval"))
+    for name, num, split in sets:
         rows = lab.prompts(derive(seed, "planted", name), num, split, mix)
         path = data / f"{name}-{seed}.jsonl"
         path.write_text("".join(p.model_dump_json() + "\n" for p in rows), encoding="utf-8")
@@ -136,6 +140,8 @@ def read_outcome(stage: Path, hack: str, seed: int, weight: float, seconds: floa
     alarm = min(first.values(), default=None)
     alone = min((r for name, r in first.items() if name != "gold_drop"), default=None)
     light = {row["step"]: row["signals/alarm_light"] for row in rows if "signals/alarm_light" in row}
+    raw = [row["eval/gold"] for row in path]
+    kept = kept_with_judge(raw, at, alarm, first.get("gold_drop"))
     return Outcome(
         hack=hack,
         seed=seed,
@@ -149,8 +155,9 @@ def read_outcome(stage: Path, hack: str, seed: int, weight: float, seconds: floa
         if alarm is None
         else max((row["step"], row["eval/kl"]) for row in path if row["step"] <= alarm)[1],
         best_kl=path[top]["eval/kl"],
-        kept_judged=gold[kept_with_judge([row["eval/gold"] for row in path], at, alarm, first.get("gold_drop"))],
+        kept_judged=gold[kept],
         kept_alone=gold[kept_alone(at, light, alone)],
+        kept_share=raw[kept] / max(raw),
         seconds=seconds,
     )
 
@@ -191,10 +198,12 @@ def kept_alone(at: list[float], light: dict[float, float], alarm: float | None) 
 
 
 def outcomes(out: Path) -> Iterator[Outcome]:
-    """Runs that are done."""
+    """Runs that are done, read from their directories."""
     path = out / "results.jsonl"
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        yield Outcome(**json.loads(line))
+        row = json.loads(line)
+        (stage,) = (out / f"{row['hack']}-{row['seed']}").glob("rloo-*")
+        yield read_outcome(stage, row["hack"], row["seed"], row["weight"], row["seconds"])
 
 
 def run_all(out: Path, model: str, wanted: list[tuple[str, int]]) -> None:
@@ -220,9 +229,9 @@ def table(found: list[Outcome]) -> str:
     """The results as Markdown: by hack, by light, run by run."""
     hacks = [h for h in WEIGHTS if any(o.hack == h for o in found)]
     lines = [
-        "| reward | runs | gold fell by 5 % | alarm before that | same round or later | no alarm | "
-        "lead in rounds, median (range) | KL at alarm / at best gold | rollback with judge / best gold | within 3 % | "
-        "rollback without judge |",
+        "| reward | runs | with an alarm | gold fell by 5 % | alarm before that | lead in rounds, median (range) | "
+        "alarm in time | KL at alarm / at best gold | rollback with judge within 3 % of the best gold: by the "
+        "measurements | by means of three | rollback without judge / best gold |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for hack in hacks:
@@ -251,6 +260,11 @@ def _round(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
 
 
+def in_time(run: Outcome) -> bool:
+    """Whether an alarm came, and before gold had fallen if it fell at all."""
+    return run.alarm is not None and (run.fallen_round is None or run.alarm < run.fallen_round)
+
+
 def _row(hack: str, runs: list[Outcome]) -> str:
     fell = [o for o in runs if o.fallen_round is not None]
     leads = sorted((o.fallen_round or 0) - o.alarm for o in fell if o.alarm is not None)
@@ -266,14 +280,14 @@ def _row(hack: str, runs: list[Outcome]) -> str:
     cells = [
         hack,
         len(runs),
+        sum(o.alarm is not None for o in runs),
         len(fell),
         f"{before} of {len(fell)}",
-        len(leads) - before,
-        sum(o.alarm is None for o in runs),
         lead,
+        f"{sum(in_time(o) for o in runs)} of {len(runs)}" if hack != "control" else "-",
         f"{mean([a for a, _ in kls])} / {mean([b for _, b in kls])}",
-        mean(kept),
-        f"{sum(k >= CLOSE for k in kept)} of {len(kept)}",
+        f"{sum(o.kept_share >= CLOSE for o in runs if o.alarm is not None)} of {len(kept)}",
+        f"{sum(k >= CLOSE for k in kept)} of {len(kept)}, mean {mean(kept)}",
         mean(alone),
     ]
     return f"| {' | '.join(map(str, cells))} |"
@@ -281,7 +295,7 @@ def _row(hack: str, runs: list[Outcome]) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Plant hacks in the lab and time the alarms.")
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--out", type=Path, default=Path("runs/planted"))
     parser.add_argument("--model", help="the shared SFT model")

@@ -79,6 +79,7 @@ ppo:
   logging_steps: 3
   save_steps: 4
   judge: lab
+  diagnosis: {behaviour_prompts: 12}
 
 dpo:
   max_length: 128
