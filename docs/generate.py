@@ -13,11 +13,12 @@ from accord import metrics
 from accord.config import Config, Rounds, Row, RunSettings, describe
 from accord.stages import STAGES
 from accord.stages.configs import Adapters, Fitted, Probe, Sampling, Training
+from accord.stages.configs.diagnosis import Diagnosed, Shaped
 from accord.train.algorithms import ALGORITHMS
 
 DOCS = Path(__file__).parent
 
-SHARED: tuple[type[Config], ...] = (Training, Fitted, Adapters, Sampling, Probe)
+SHARED: tuple[type[Config], ...] = (Training, Fitted, Adapters, Sampling, Probe, Diagnosed, Shaped)
 """Classes whose keys several stages have."""
 INTRODUCTION = """# Configuration
 
