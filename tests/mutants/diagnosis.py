@@ -12,7 +12,7 @@ DIAGNOSIS: list[Mutant] = [
         "diagnose/lights.py",
         _LIGHTS,
         [
-            ("one odd reading is an alarm", 'min(own["worse"]) > at', 'max(own["worse"]) > at'),
+            ("one odd reading is an alarm", 'new = min(own["worse"])', 'new = max(own["worse"])'),
             ("an alarm goes out at its limit", "wanted(progress, share=RELEASE)", "wanted(progress)"),
             (
                 "warnings become alarms",
