@@ -78,7 +78,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 
 def test_every_on_policy_stage_is_here() -> None:
     stages = {name for name, stage in STAGES.items() if issubclass(stage.config, OnPolicyConfig)}
-    assert stages - {"ppo"} == set(EXTRA) - {"ppo_shared"}
+    # The attacker has a reward of its own and is tried with it: tests/e2e/test_redteam_stage.py.
+    assert stages - {"ppo", "attacker"} == set(EXTRA) - {"ppo_shared"}
 
 
 @pytest.mark.parametrize("name", EXTRA)

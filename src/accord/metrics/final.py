@@ -41,13 +41,13 @@ FINAL: dict[tuple[str, ...], str] = {
     ),
     ("expert", "online_dpo"): "`rounds`, `light` and `hack_alarms` (of the diagnosis), `eval_*`",
     ("attacker",): (
-        "`rounds`, `kl_coef`, `alarms`; of one attack a request, `_before` and `_after` training: `asr` (share that the "
-        "target complied with, `asr_low`, `asr_high`: 95 %), `self_bleu` (1 = all alike), `novelty`"
+        "`rounds`, `kl_coef`, `alarms`; of one attack a request, `_before` and `_after` training: `asr` (share that "
+        "the target complied with, `asr_low`, `asr_high`: 95 %), `self_bleu` (1 = all alike), `novelty`"
     ),
     ("redteam",): (
-        "`attempts`, `asr` (ASR@1 over all attacks), `worst_asr` (of the strongest attack), `over_refusal`, `weaknesses` "
-        "(attack families), `pairs`, `successes`, `guards` (pairs on harmless requests), `refusals_<source>`, "
-        "`held_out_attempts`"
+        "`attempts`, `asr` (ASR@1 over all attacks), `worst_asr` (of the strongest attack), `over_refusal`, "
+        "`weaknesses` (attack families), `pairs`, `successes`, `guards` (pairs on harmless requests), "
+        "`refusals_<source>`, `held_out_attempts`"
     ),
     ("evaluate",): "`utility_<model>`, `win_rate_<model>`, `prompts`",
 }

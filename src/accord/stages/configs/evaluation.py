@@ -87,7 +87,8 @@ class EvaluateConfig(Sampling, Judging):
 
     scorers: dict[str, str] = Field(
         {},
-        description="name -> package.module:function, address or directory of a classifier, with #label; scores replies",
+        description="name -> package.module:function, address or directory of a classifier, with #label; "
+        "scores replies",
     )
 
     @model_validator(mode="after")
