@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from accord.types import Rollout
 
 SHOWN = 64
 """Training prompts whose replies are shown at an alarm when there are no held-out ones."""
+AT_ONCE = 16
+"""Of these in one request: in training the prompts of a round are few and shared; no memory is planned for more."""
 FEATURE_REPLIES = 256
 """SFT replies that stand in for the reward model's training replies when it has left nothing of them."""
 
@@ -61,6 +64,8 @@ def monitor_for(  # noqa: PLR0913
         return None
     parts: dict[str, Any] = {"engine": replies.engine, "sampling": sampling, "policy": replies.policy}
     fixed = panel_of(ctx, prompts or replies.prompts[:SHOWN], "probe", **parts)
+    if not prompts:
+        fixed = replace(fixed, at_once=AT_ONCE)
     asked = encoded = panel = None
     if diagnosis.behaviour != "none" and prompts:
         seed = rng.derive(ctx.run.seed, ctx.work.stage, "behaviour")

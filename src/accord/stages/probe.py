@@ -36,11 +36,20 @@ class Panel:
     engine: Engine
     sampling: Sampling
     policy: torch.nn.Module
+    at_once: int | None = None
+    """Prompts in one request to the engine, which bounds its memory; None = all."""
 
     def completions(self) -> list[Completion]:
         """One reply of the policy as it is now to each prompt."""
         self.engine.update_weights(self.policy, -1)
-        return self.engine.generate([p.ids for p in self.prompts], self.sampling, seeds=self.seeds)
+        ids, size = [p.ids for p in self.prompts], self.at_once or len(self.prompts)
+        return [
+            completion
+            for start in range(0, len(ids), max(1, size))
+            for completion in self.engine.generate(
+                ids[start : start + size], self.sampling, seeds=self.seeds[start : start + size]
+            )
+        ]
 
     def rollouts(self, completions: Sequence[Completion]) -> list[Rollout]:
         """The replies with their prompts, not scored.
