@@ -49,7 +49,10 @@ def test_a_database_is_made_filled_looked_at_and_written_out(accord: Any, tmp_pa
     assert json.loads(accord("status", "--json"))["tasks"]["total"] == 3
     shown = accord("status").splitlines()
     assert shown[:3] == ["project default", "", "tasks                3  0 done, 3 open, 0 to decide, 0 closed"]
-    assert "  pair               3  0 done" in shown and "labels still wanted  3" in shown
+    assert "  pair               3  0 done" in shown
+    # Tasks in the random slice want three labels; which ones are in it depends on the project's seed.
+    wanted = [line.split()[-1] for line in shown if line.startswith("labels still wanted")]
+    assert len(wanted) == 1 and int(wanted[0]) in (3, 5, 7, 9)
     (tmp_path / "rules.md").write_text("# Rules\n")
     assert accord("guidelines", "rules.md") == "version 1\n"
     assert accord("guidelines").startswith("# Rules")

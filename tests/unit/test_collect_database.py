@@ -252,6 +252,12 @@ def test_a_lock_that_lasts_is_reported_after_one_wait(tmp_path: Path, monkeypatc
         other.close()
 
 
+ON_POSTGRES = pytest.mark.parametrize(
+    "store_url", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
+"""SQLite has no connections that end."""
+
+
 def _end_connections(url: str) -> None:
     """What a restart of the server or a firewall does."""
     engine = create_engine(parse_url(url), isolation_level="AUTOCOMMIT")
@@ -261,12 +267,10 @@ def _end_connections(url: str) -> None:
     engine.dispose()
 
 
-@pytest.mark.postgres
+@ON_POSTGRES
 def test_connections_that_ended_while_they_lay_idle_are_replaced(
     store: Store, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if store.dialect == "sqlite":
-        pytest.skip("SQLite has no connections that end")
     project(store)
     _end_connections(store_url)
     with pytest.raises(DBAPIError), store.read() as session:
@@ -280,10 +284,8 @@ def test_connections_that_ended_while_they_lay_idle_are_replaced(
         assert session.scalar(text("SELECT 1")) == 1
 
 
-@pytest.mark.postgres
+@ON_POSTGRES
 def test_what_a_lost_connection_did_not_commit_is_done_again(store: Store, store_url: str) -> None:
-    if store.dialect == "sqlite":
-        pytest.skip("SQLite has no connections that end")
     project(store)
     tries: list[int] = []
 
