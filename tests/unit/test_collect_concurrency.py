@@ -73,18 +73,20 @@ def test_kills_lose_no_acknowledged_label_and_leases_return(store: Store) -> Non
     users = [person(store, f"p{i}").id for i in range(8)]
     said: list[dict[str, str]] = []
     dice = random.Random(0)
+    landed = 0  # a fast machine may be done before the last of them
     for _ in range(6):
         worker, output = start(crowd_aloud, address(store), users[:4])
         seen = [output.readline() for _ in range(5)]
-        time.sleep(dice.random() * 0.3)
+        time.sleep(dice.random() * 0.15)
         worker.kill()
         rest = output.read()
         worker.join()
-        assert worker.exitcode == -signal.SIGKILL
+        landed += worker.exitcode == -signal.SIGKILL
         output.close()
         # The last line may be cut off in the middle; what was not said completely was not acknowledged.
         lines = [line for line in ("".join(seen) + rest).split("\n")[:-1] if line]
         said += [json.loads(line) for line in lines]
+    assert landed >= 4
     check(store, said, tasks=100, overlap=3, complete=False)
     for id in held(store):
         expire(store, id)

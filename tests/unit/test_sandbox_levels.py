@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from accord.cli import app
 from accord.errors import ConfigError, SandboxError
-from accord.sandbox import SAFE, Level, Limits, levels, probe, require, run, survey
+from accord.sandbox import SAFE, Level, Limits, launching, levels, probe, require, run, survey
 from accord.sandbox.inside import landlock, seccomp
 from accord.sandbox.inside.confine import Walls
 
@@ -192,3 +192,19 @@ def test_nothing_is_left_when_the_caller_is_killed(tmp_path: Path) -> None:
             return
         time.sleep(0.02)
     pytest.fail(f"process {inside} runs on")
+
+
+def test_a_box_that_is_not_made_in_time_is_made_again_and_then_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[float] = []
+    real = launching._Launch.through
+
+    def late(launch: launching._Launch) -> object:
+        tried.append(launch.launch_seconds)
+        return None if len(tried) == 1 else real(launch)
+
+    monkeypatch.setattr(launching._Launch, "through", late)
+    assert run("print(2)", allow_unsafe=True).stdout == "2\n"
+    assert tried == list(launching.LAUNCH_SECONDS)
+    monkeypatch.setattr(launching._Launch, "through", lambda launch: None)
+    with pytest.raises(SandboxError, match="tried 2 times"):
+        run("print(2)", allow_unsafe=True)
