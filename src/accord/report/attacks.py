@@ -6,17 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from accord.report.formats import MISSING, Estimate, estimate, percent
+from accord.report.formats import MISSING, Cell, Estimate, estimate, percent
 from accord.report.runfiles import Run, Stage
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A rate with its interval."""
-
-    shown: str
-    interval: str = ""
-    tone: str = ""
 
 
 @dataclass(frozen=True)

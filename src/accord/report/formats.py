@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from accord.stats import Interval
 
@@ -28,6 +28,14 @@ def finite(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
+
+
+class Cell(NamedTuple):
+    """One cell of a table."""
+
+    shown: str
+    interval: str = ""
+    tone: str = ""
 
 
 @dataclass(frozen=True)

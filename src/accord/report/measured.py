@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from accord.report.formats import MISSING, Estimate, estimate, finite, number, percent, signed
+from accord.report.formats import MISSING, Cell, Estimate, estimate, finite, number, percent, signed
 from accord.report.names import model_name
-from accord.report.results import Cell
 from accord.report.runfiles import Run, mapping, sequence
 
 HEADS = ("Value", "95 %", "n", "Judge", "Agrees with labels", "Unreadable", "Inconsistent", "First shown wins")

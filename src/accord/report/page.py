@@ -6,12 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from accord.errors import ArtifactError
 from accord.report.attacks import read_attacks
 from accord.report.bestofn import read_best_of_n
-from accord.report.formats import visible
 from accord.report.groups import read_groups
 from accord.report.hacking import read_hacking, read_reward_checks
 from accord.report.labels import read_labels
@@ -19,6 +16,7 @@ from accord.report.measured import HEADS, ability_table, measured_rows
 from accord.report.outcome import read_outcome
 from accord.report.paths import kl_figures, path_rows, read_eval_paths
 from accord.report.provenance import read_provenance
+from accord.report.rendering import rendered
 from accord.report.results import flat, frontier, gain_table, model_table, parts_chart, win_rate_charts
 from accord.report.rewardmodel import read_reward
 from accord.report.rounds import read_rounds
@@ -26,8 +24,6 @@ from accord.report.runfiles import read_run
 from accord.report.samples import columns, read_samples
 from accord.report.training import grouped, multiples, read_curves
 from accord.report.verdict import judge_run
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(run_dir: Path, out: Path) -> Path:
@@ -100,12 +96,4 @@ def render(run_dir: Path) -> str:
         values["extra"] = flat(outcome.extra)
         values["ability_models"], values["ability_rows"] = ability_table(run)
         values["measured_heads"], values["measured_rows"] = HEADS, measured_rows(run)
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(values)
+    return rendered("report.html", values)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from accord.evals.measured import Measured
@@ -21,23 +20,14 @@ from accord.redteam.judging import TRUTH
 from accord.redteam.markdown import headline
 from accord.redteam.taxonomy import title_of
 from accord.report.forest import Row, forest
-from accord.report.formats import Estimate, percent, visible
+from accord.report.formats import Cell, Estimate, percent
+from accord.report.rendering import rendered
 from accord.storage import io_errors, write_atomic
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _SHOWN = 12
 """Attempts of a kind on the page; all are in redteam.jsonl."""
 _CUT = 2000
 """Characters of a text on the page."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number of a table."""
-
-    shown: str
-    interval: str = ""
-    tone: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,14 +63,6 @@ def write_page(path: Path, summary: Summary, attempts: Sequence[Attempt], *, red
 
 def page(summary: Summary, attempts: Sequence[Attempt], *, redact: bool = False) -> str:
     """Return the page as text; the same attempts give the same text."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     successes = spread([a for a in harmful(attempts) if a.success])
     refusals = spread([a for a in harmless(attempts) if a.success])
     values: dict[str, Any] = {
@@ -101,7 +83,7 @@ def page(summary: Summary, attempts: Sequence[Attempt], *, redact: bool = False)
         "numbers": (sum(a.success for a in harmful(attempts)), sum(a.success for a in harmless(attempts))),
         "settings": [(k, v) for k, v in summary.header.items() if v is not None],
     }
-    return environment.get_template("redteam.html").render(values)
+    return rendered("redteam.html", values)
 
 
 def spread(attempts: Sequence[Attempt]) -> list[Attempt]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from markupsafe import Markup
 
@@ -12,6 +12,7 @@ from accord.report.dotcharts import dot_plot
 from accord.report.forest import Row, forest
 from accord.report.formats import (
     MISSING,
+    Cell,
     Estimate,
     estimate,
     finite,
@@ -26,14 +27,6 @@ from accord.report.scatter import Dot, scatter
 _LISTED = 20
 _DRAWN = 60
 _NAMED = 4
-
-
-class Cell(NamedTuple):
-    """One cell of a table."""
-
-    shown: str
-    interval: str = ""
-    tone: str = ""
 
 
 def win_rate_charts(outcome: Outcome) -> list[tuple[str, Markup]]:
