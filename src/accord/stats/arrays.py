@@ -53,6 +53,18 @@ def resamples(size: int, num: int, seed: int, *names: str) -> Iterator[Floats]:
         yield np.bincount(rng.integers(0, size, size=size), minlength=size).astype(np.float64)
 
 
+def resampled_ratios(top: Floats, bottom: Floats, num: int, rng: np.random.Generator) -> Floats:
+    """Return sum(top) / sum(bottom) over `num` resamples of the units; those whose `bottom` sums to 0 are left out."""
+    k = top.size
+    found: list[Floats] = []
+    rows = max(1, 1_000_000 // k)  # bounds the memory of the index matrix
+    for start in range(0, num, rows):
+        picks = rng.integers(0, k, size=(min(rows, num - start), k))
+        below = bottom[picks].sum(axis=1)
+        found.append(top[picks].sum(axis=1)[below > 0] / below[below > 0])
+    return np.concatenate(found)
+
+
 def percentiles(values: ArrayLike, level: float) -> tuple[float, float]:
     """Return the ends of the central interval that holds `level` of the values."""
     low, high = np.quantile(vector(values), [0.5 - level / 2, 0.5 + level / 2])

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from accord.rng import generator
-from accord.stats.arrays import Floats, by_cluster, percentiles, vector
+from accord.stats.arrays import by_cluster, percentiles, resampled_ratios, vector
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,8 @@ def bootstrap_mean(
     mean = float(x.mean())
     if k == 1:
         return Interval(mean, float("-inf"), float("inf"), int(x.size))
-    rng = generator(seed, "bootstrap")
-    means: list[Floats] = []
-    rows = max(1, 1_000_000 // k)  # bounds the memory of the index matrix
-    for start in range(0, num, rows):
-        picks = rng.integers(0, k, size=(min(rows, num - start), k))
-        means.append(sums[picks].sum(axis=1) / counts[picks].sum(axis=1))
-    return Interval(mean, *percentiles(np.concatenate(means), level), int(x.size))
+    means = resampled_ratios(sums, counts, num, generator(seed, "bootstrap"))
+    return Interval(mean, *percentiles(means, level), int(x.size))
 
 
 def win_rate(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from accord.rng import generator
-from accord.stats.arrays import Floats, by_cluster, percentiles, vector
+from accord.stats.arrays import by_cluster, percentiles, resampled_ratios, vector
 from accord.stats.intervals import Interval
 
 
@@ -49,14 +49,8 @@ def bootstrap_ratio(
     value, k = float(top.sum() / bottom.sum()), tops.size
     if k == 1:
         return Interval(value, float("-inf"), float("inf"), int(top.size))
-    rng = generator(seed, "bootstrap", "ratio")
-    found: list[Floats] = []
-    rows = max(1, 1_000_000 // k)  # bounds the memory of the index matrix
-    for start in range(0, num, rows):
-        picks = rng.integers(0, k, size=(min(rows, num - start), k))
-        below = bottoms[picks].sum(axis=1)
-        found.append(tops[picks].sum(axis=1)[below > 0] / below[below > 0])
-    return Interval(value, *percentiles(np.concatenate(found), level), int(top.size))
+    ratios = resampled_ratios(tops, bottoms, num, generator(seed, "bootstrap", "ratio"))
+    return Interval(value, *percentiles(ratios, level), int(top.size))
 
 
 def weighted_share(outcomes: ArrayLike, weights: ArrayLike, strata: Sequence[Hashable]) -> Interval:
