@@ -39,7 +39,7 @@ EVALUATION = [
         "evals/suites/pairs.py",
         _PAIRS,
         [
-            ("the second order is not turned", "p if order == 0 else 1 - p for c", "p for c"),
+            ("pairs read once are left out", "unpaired=True", "unpaired=False"),
             (
                 "unreadable pairs get half",
                 "missing = 0.0 if unreadable_is_wrong",

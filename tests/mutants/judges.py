@@ -48,8 +48,9 @@ JUDGES = [
         "judges/conduct.py",
         _LLM,
         [
-            ("the second place counts as the first", "(a > 0.5, b < 0.5)", "(a > 0.5, b > 0.5)"),
-            ("ties are decided", "(a != 0.5) + (b != 0.5)", "2"),
+            ("the second place counts as the first", "p > 0.5 if place == 0 else p < 0.5", "p > 0.5"),
+            ("ties are decided", "if p not in (None, 0.5)", "if p is not None"),
+            ("pairs read once count", "if unpaired else both", "if True else both"),
             ("no judge without orders", "or c.by_order != (None, None)]", "or True]"),
         ],
     ),

@@ -13,8 +13,9 @@ from accord.evals.suites.autoj import AutoJ
 from accord.evals.suites.base import GoldPair, PairSuite
 from accord.evals.suites.hhh import Hhh
 from accord.evals.suites.llmbar import LlmBar, judged_report, published_statistics, read_judged
-from accord.evals.suites.pairs import agreement, conduct, longer_is_better
+from accord.evals.suites.pairs import agreement, longer_is_better
 from accord.judges.base import Comparison
+from accord.judges.conduct import conduct
 from accord.types import Message, Prompt
 
 
@@ -29,7 +30,7 @@ def said(first: float | None, second: float | None) -> Comparison:
 
 def test_conduct_counts_unreadable_inconsistent_and_first_position() -> None:
     # by_order[0]: a was shown first; by_order[1]: b was. 1 = a wins.
-    found = conduct([said(1, 0), said(1, 1), said(0, 0), said(None, 1), said(0.5, 0.5)])
+    found = conduct([said(1, 0), said(1, 1), said(0, 0), said(None, 1), said(0.5, 0.5)], unpaired=True)
     assert found.parse_failures == pytest.approx(1 / 10)
     assert found.inconsistent == pytest.approx(1 / 4)
     # Shown first and won: order 0 twice (1, 1) of three, order 1 (b wins): 0 and 0 of four.
@@ -37,7 +38,7 @@ def test_conduct_counts_unreadable_inconsistent_and_first_position() -> None:
 
 
 def test_a_reward_model_has_no_orders() -> None:
-    found = conduct([Comparison(0.7), Comparison(0.2)])
+    found = conduct([Comparison(0.7), Comparison(0.2)], unpaired=True)
     assert (found.parse_failures, found.inconsistent, found.first_position) == (None, None, None)
 
 

@@ -117,21 +117,16 @@ def _controlled(
     """
     kept = [i for i, c in enumerate(match.comparisons) if c.p is not None]
     title, seen = f"length-controlled win rate, {match.a} against {match.b}", conduct(match.comparisons)
-    about = {
-        **_about(judge, accuracy),
-        "parse_failures": seen.parse_failures,
-        "inconsistent": seen.inconsistent,
-        "first_position": seen.first_position,
-    }
+    about = _about(judge, accuracy)
     outcomes = np.array([p for c in match.comparisons if (p := c.p) is not None], dtype=np.float64)
     delta = np.array([len(texts[match.a][i]) - len(texts[match.b][i]) for i in kept], dtype=np.float64)
     try:
         found = stats.length_controlled_win_rate(outcomes, delta)
         low, high = _bootstrapped(outcomes, delta, seed)
     except ValueError as error:
-        return Measured(title, None, None, None, len(kept), reason=str(error), **about)
+        return Measured(title, None, None, None, len(kept), reason=str(error), **about).beside(seen)
     method = "logistic in tanh of length, no difficulty; bootstrap over prompts"
-    return Measured(title, found.value, low, high, len(kept), method=method, **about)
+    return Measured(title, found.value, low, high, len(kept), method=method, **about).beside(seen)
 
 
 def _bootstrapped(outcomes: NDArray[np.float64], delta: NDArray[np.float64], seed: int) -> tuple[float, float]:

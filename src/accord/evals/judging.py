@@ -121,14 +121,11 @@ def preference_rates(
         "judge": judge.name,
         "prompt_hash": judge.prompt_hash,
         "judge_accuracy": accuracy.row() if accuracy else None,
-        "parse_failures": seen.parse_failures,
-        "inconsistent": seen.inconsistent,
-        "first_position": seen.first_position,
         "reason": lost,
     }
     if not known:
         reason = lost or "there is nothing to compare"
-        return [Measured(f"win rate, {name}", None, None, None, 0, **{**about, "reason": reason})]
+        return [Measured(f"win rate, {name}", None, None, None, 0, **{**about, "reason": reason}).beside(seen)]
     values, clusters = [p for p, _ in known], [prompt for _, prompt in known]
     repeated = len(set(clusters)) < len(clusters)
     outcomes = [0.5 if p == 0.5 else float(p > 0.5) for p in values]
@@ -137,7 +134,7 @@ def preference_rates(
     if values != outcomes:
         mean = stats.bootstrap_mean(values, clusters, seed=seed)
         rows.append(_measured(f"mean preference, {name}", mean, "bootstrap over prompts", about))
-    return rows
+    return [row.beside(seen) for row in rows]
 
 
 def _measured(name: str, interval: stats.Interval, method: str, about: dict) -> Measured:

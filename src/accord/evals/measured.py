@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from accord.judges.conduct import Conduct
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,15 @@ class Measured:
     """Share of decided verdicts for the reply shown first."""
     reason: str = ""
     """Why something is None."""
+
+    def beside(self, seen: Conduct) -> Measured:
+        """The number with how its judge behaved beside it."""
+        return replace(
+            self,
+            parse_failures=seen.parse_failures,
+            inconsistent=seen.inconsistent,
+            first_position=seen.first_position,
+        )
 
     def row(self) -> dict[str, Any]:
         """As JSON."""

@@ -189,10 +189,7 @@ def judge(  # noqa: PLR0913  (one option each)
         judge=found.judge,
         judge_accuracy=found.row(),
         prompt_hash=found.prompt_hash,
-        parse_failures=found.conduct.parse_failures,
-        inconsistent=found.conduct.inconsistent,
-        first_position=found.conduct.first_position,
-    )
+    ).beside(found.conduct)
     with io_errors("write the results", out):
         write_atomic(out / "judge.json", json.dumps(asdict(found), indent=1).encode())
         write_atomic(out / "judge.md", markdown([row]).encode())

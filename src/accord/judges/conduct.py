@@ -25,23 +25,29 @@ class Conduct:
     """Pairs."""
 
 
-def conduct(comparisons: Sequence[Comparison]) -> Conduct:
+def conduct(comparisons: Sequence[Comparison], *, unpaired: bool = False) -> Conduct:
     """Return how a judge behaved on pairs that were shown in both orders.
 
-    First position counts only pairs read in both orders: of the others one order would be seen more often.
+    Args:
+        comparisons: what it said.
+        unpaired: first position counts verdicts of pairs that were read in one order only, too. Where a judge can be
+            asked again they are left out, since one of the orders may be unreadable more often.
     """
     failed = sum(c.p is None for c in comparisons)
     shown = [c for c in comparisons if c.p is None or c.by_order != (None, None)]
     # A judge without orders (a reward model, gold) never fails to be read.
-    parsed = [side for c in shown for side in c.by_order] if any(c.p is not None for c in shown) or failed else []
+    parsed = [side for c in shown for side in c.by_order]
     both = [c.by_order for c in comparisons if c.by_order[0] is not None and c.by_order[1] is not None]
-    first = [1.0 for a, b in both for wins in (a > 0.5, b < 0.5) if wins]  # pyright: ignore[reportOptionalOperand]
-    decided = sum((a != 0.5) + (b != 0.5) for a, b in both)
+    counted = [c.by_order for c in comparisons] if unpaired else both
+    # P(the reply shown first wins) is p with a in front, and 1 - p with b in front.
+    firsts = [
+        p > 0.5 if place == 0 else p < 0.5 for sides in counted for place, p in enumerate(sides) if p not in (None, 0.5)
+    ]
     changed = [c for c in comparisons if c.consistent is False]
     return Conduct(
         parse_failures=sum(side is None for side in parsed) / len(parsed) if parsed else None,
         inconsistent=len(changed) / len(both) if both else None,
-        first_position=len(first) / decided if decided else None,
+        first_position=sum(firsts) / len(firsts) if firsts else None,
         failed=failed,
         n=len(comparisons),
     )

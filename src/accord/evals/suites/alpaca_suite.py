@@ -11,9 +11,9 @@ from accord.data.rows import Row
 from accord.errors import ConfigError
 from accord.evals.constant_answers import most_repeated
 from accord.evals.measured import Measured
-from accord.evals.suites.base import Answers, Loaded, Report
+from accord.evals.suites.base import Answers, Loaded, Report, one_turn
 from accord.evals.suites.outcomes import mean_of
-from accord.evals.suites.pairs import conduct
+from accord.evals.suites.pairs import judged_by
 from accord.evals.suites.rows import load, text, text_hash
 from accord.judges.base import Judge
 from accord.stats.length_glm import fitted_win_rate, is_extreme_change, length_feature
@@ -27,6 +27,7 @@ class AlpacaEval:
     about = "instructions of one turn, compared with a baseline in both orders; win rate with length control"
     kind: Literal["answers"] = "answers"
     needs: Literal["comparison"] = "comparison"
+    follow_up = one_turn
 
     def prompts(self, path: Path) -> Loaded[Prompt]:
         """Read instructions (`alpaca_eval.json`, or judged pairs); each text once."""
@@ -42,11 +43,6 @@ class AlpacaEval:
 
         loaded = load(path, one, needs="instruction")
         return Loaded(tuple(seen.values()), loaded.bad, loaded.data_hash)
-
-    def follow_up(self, prompt: Prompt, replies: Sequence[str]) -> Prompt | None:
-        """One turn only."""
-        del prompt, replies
-        return None
 
     def score(
         self,
@@ -84,8 +80,7 @@ class AlpacaEval:
             rows.append(Measured(name, found.value, found.low, found.high, found.n, method=method))
             if is_extreme_change(100 * sum(wins) / len(wins), 100 * found.value):
                 notes.append("Length control moves the win rate by more than 10 points and a quarter of the room.")
-        behaviour = conduct(said)
-        rows = [behaviour.on(replace(row, judge=judge.name, prompt_hash=judge.prompt_hash)) for row in rows]
+        rows = [judged_by(replace(row, judge=judge.name, prompt_hash=judge.prompt_hash), said) for row in rows]
         repeated = most_repeated(ours, [p.id for p in prompts], model=answers.name)
         rows.append(repeated.share)
         if repeated.flagged:

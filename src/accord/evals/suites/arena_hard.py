@@ -22,9 +22,9 @@ from accord import stats
 from accord.data.rows import Row, RowError
 from accord.errors import ConfigError
 from accord.evals.measured import Measured
-from accord.evals.suites.base import Answers, Loaded, Report
+from accord.evals.suites.base import Answers, Loaded, Report, one_turn
 from accord.evals.suites.outcomes import comparison_report
-from accord.evals.suites.pairs import conduct
+from accord.evals.suites.pairs import judged_by
 from accord.evals.suites.rating import ratings_report
 from accord.evals.suites.rows import field, load, text
 from accord.evals.suites.verdicts import LEVEL_SCORES, LEVEL_WEIGHTS, Level, arena_level, swapped_level
@@ -119,12 +119,11 @@ def report(
     rows: list[Measured] = []
     notes: list[str] = []
     for (model, judge), chosen in by_model.items():
-        behaviour = conduct([row.comparison for row in chosen])
         read = [row for row in chosen if None not in row.levels]
         if len(read) < len(chosen):
             notes.append(f"{model}: {len(chosen) - len(read)} of {len(chosen)} rows lack a readable verdict.")
         row = _score(f"score against {baseline}, {model}", read, seed)
-        rows.append(behaviour.on(replace(row, judge=judge, prompt_hash=loaded.data_hash)))
+        rows.append(judged_by(replace(row, judge=judge, prompt_hash=loaded.data_hash), [r.comparison for r in chosen]))
     games: list[stats.Game] = []
     clusters: list[str] = []
     for row in loaded.items:
@@ -163,6 +162,7 @@ class ArenaHard:
     about = "hard prompts of one turn, compared with a baseline in both orders"
     kind: Literal["answers"] = "answers"
     needs: Literal["comparison"] = "comparison"
+    follow_up = one_turn
 
     def prompts(self, path: Path) -> Loaded[Prompt]:
         """Read `question.jsonl` of 0.1 (turns) or 2.0 (prompt)."""
@@ -174,11 +174,6 @@ class ArenaHard:
             return Prompt(id=f"arena-hard-{name}", messages=(Message(role="user", content=asked),), meta=meta)
 
         return load(path, one, needs="uid or question_id, and prompt or turns")
-
-    def follow_up(self, prompt: Prompt, replies: Sequence[str]) -> Prompt | None:
-        """One turn only."""
-        del prompt, replies
-        return None
 
     def score(
         self,

@@ -92,6 +92,11 @@ class Report:
         }
 
 
+def one_turn(suite: object, prompt: Prompt, replies: Sequence[str]) -> None:
+    """`AnswerSuite.follow_up` of suites that ask nothing more after a reply."""
+    del suite, prompt, replies
+
+
 class AnswerSuite(Protocol):
     """Prompts that models answer. Conformance: tests/unit/test_suites_answers.py."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from accord.data.rows import Row, RowError
-from accord.evals.suites.base import Answers, Loaded, Report
+from accord.evals.suites.base import Answers, Loaded, Report, one_turn
 from accord.evals.suites.pairs import share
 from accord.evals.suites.rows import load, text, text_hash
 from accord.judges.base import Judge
@@ -57,15 +57,11 @@ class Gsm8k:
     about = "maths word problems, checked by program: after the last '####' (strict), last number (flexible)"
     kind: Literal["answers"] = "answers"
     needs: Literal["nothing"] = "nothing"
+    follow_up = one_turn
 
     def prompts(self, path: Path) -> Loaded[Prompt]:
         """Read question and answer; the right answer goes to `meta["answer"]`."""
         return load(path, _prompt, needs="question, answer (ending in '#### number')")
-
-    def follow_up(self, prompt: Prompt, replies: Sequence[str]) -> Prompt | None:
-        """One turn only."""
-        del prompt, replies
-        return None
 
     def score(
         self,

@@ -9,8 +9,9 @@ from typing import Any
 from accord import stats
 from accord.evals.measured import Measured
 from accord.evals.suites.base import Report
-from accord.evals.suites.pairs import BOOTSTRAP, WILSON, conduct
+from accord.evals.suites.pairs import BOOTSTRAP, WILSON, judged_by
 from accord.judges.base import Comparison
+from accord.judges.conduct import conduct
 
 Rated = tuple[float | None, str, int]
 """(rating or None when unreadable, category, turn)."""
@@ -97,7 +98,7 @@ def comparison_report(
         prompt_hash: of its prompts.
         model: "a against b".
     """
-    behaviour = conduct(comparisons)
+    changing = conduct(comparisons).inconsistent
     results = [agreed(c) for c in comparisons]
 
     def over(name: str, chosen: Sequence[int], value: Any) -> Measured:
@@ -109,7 +110,7 @@ def comparison_report(
         else:
             found = stats.wilson(sum(v for v, _ in read), len(read))
             row = Measured(name, found.value, found.low, found.high, found.n, method=WILSON, judge=judge)
-        return conduct([comparisons[i] for i in chosen]).on(replace(row, prompt_hash=prompt_hash))
+        return judged_by(replace(row, prompt_hash=prompt_hash), [comparisons[i] for i in chosen])
 
     everything = range(len(results))
     rows = [
@@ -126,6 +127,6 @@ def comparison_report(
     notes = []
     if lost:
         notes.append(f"{lost} of {len(results)} pairs lack a readable verdict in one order and are in no rate.")
-    if behaviour.inconsistent is not None and behaviour.inconsistent > 0.3:
-        notes.append(f"The winner changes with the order in {behaviour.inconsistent:.0%} of pairs: a weak judge.")
+    if changing is not None and changing > 0.3:
+        notes.append(f"The winner changes with the order in {changing:.0%} of pairs: a weak judge.")
     return Report(title, tuple(rows), tuple(notes), details={**counts, "unreadable": lost})

@@ -3,58 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from accord import stats
 from accord.evals.measured import Measured
 from accord.evals.suites.base import GoldPair, accuracy_of
 from accord.judges.base import Comparison
+from accord.judges.conduct import conduct
 
 WILSON, BOOTSTRAP = "Wilson", "bootstrap over prompts"
 
 
-@dataclass(frozen=True)
-class Conduct:
-    """How a judge behaved, apart from being right."""
-
-    parse_failures: float | None
-    """Share of verdicts asked for that could not be read; None = none were asked for."""
-    inconsistent: float | None
-    """Share of pairs read in both orders whose winner changed; None = no pair was read in both."""
-    first_position: float | None
-    """Share of decided verdicts for the reply shown first; None = no decided verdict."""
-
-    def on(self, row: Measured) -> Measured:
-        """The number with this beside it."""
-        return replace(
-            row,
-            parse_failures=self.parse_failures,
-            inconsistent=self.inconsistent,
-            first_position=self.first_position,
-        )
-
-
-def conduct(comparisons: Sequence[Comparison], *, orders: int = 2) -> Conduct:
-    """Return unreadable share, inconsistency and position preference of comparisons.
-
-    Args:
-        comparisons: of pairs, with what was said in each order.
-        orders: how many orders each pair was asked in; a verdict that is missing from them is unreadable.
-    """
-    read = [p for c in comparisons for p in c.by_order if p is not None]
-    asked = orders * len(comparisons)
-    both = [c.consistent for c in comparisons if c.consistent is not None]
-    # by_order[0] has a in front, by_order[1] has b: P(the first shown one wins) is p and 1 - p.
-    firsts = [
-        p if order == 0 else 1 - p for c in comparisons for order, p in enumerate(c.by_order) if p not in (None, 0.5)
-    ]
-    no_orders = not read and any(c.p is not None for c in comparisons)  # a reward model has no order
-    return Conduct(
-        parse_failures=None if not asked or no_orders else 1 - len(read) / asked,
-        inconsistent=1 - sum(both) / len(both) if both else None,
-        first_position=sum(f > 0.5 for f in firsts) / len(firsts) if firsts else None,
-    )
+def judged_by(row: Measured, comparisons: Sequence[Comparison]) -> Measured:
+    """The number with how the judge behaved on these comparisons beside it."""
+    return row.beside(conduct(comparisons, unpaired=True))
 
 
 def share(name: str, outcomes: Sequence[float], clusters: Sequence[str] | None = None, **about: Any) -> Measured:
@@ -102,13 +65,12 @@ def agreement(
         unreadable_is_wrong: a pair without a readable verdict counts 0; else 1/2. It is never left out.
     """
     missing = 0.0 if unreadable_is_wrong else 0.5
-    behaviour = conduct(comparisons)
     decided = [(pair, c) for pair, c in zip(pairs, comparisons, strict=True) if pair.gold != 0.5]
 
     def rate(name: str, chosen: Sequence[tuple[GoldPair, Comparison]]) -> Measured:
         found = [missing if (r := right(pair, c.p)) is None else r for pair, c in chosen]
         row = share(name, found, [_key(p) for p, _ in chosen], unit="pairs", judge=judge, prompt_hash=prompt_hash)
-        return conduct([c for _, c in chosen]).on(row)
+        return judged_by(row, [c for _, c in chosen])
 
     overall = rate("accuracy", decided)
     known = accuracy_of(overall, on)
@@ -116,7 +78,7 @@ def agreement(
     if any(all(p is not None for p in c.by_order) for _, c in decided):
         both = [float(all(right(pair, p) == 1.0 for p in c.by_order)) for pair, c in decided]
         row = share("right in both orders", both, [_key(p) for p, _ in decided], unit="pairs", judge=judge)
-        rows.append(behaviour.on(replace(row, prompt_hash=prompt_hash)))
+        rows.append(judged_by(replace(row, prompt_hash=prompt_hash), comparisons))
     subsets = list(dict.fromkeys(p.subset for p, _ in decided if p.subset))
     if len(subsets) > 1:
         rows += [rate(f"accuracy, {name}", [(p, c) for p, c in decided if p.subset == name]) for name in subsets]

@@ -15,7 +15,7 @@ from accord import stats
 from accord.data.rows import Row, RowError
 from accord.evals.measured import Measured
 from accord.evals.refusal import ACCURACY, IDENTITY, NAME, Kind, classify
-from accord.evals.suites.base import Answers, Loaded, Report
+from accord.evals.suites.base import Answers, Loaded, Report, one_turn
 from accord.evals.suites.pairs import WILSON, share
 from accord.evals.suites.rows import load, text
 from accord.judges.base import Judge
@@ -151,6 +151,7 @@ class XsTest:
     about = "250 harmless prompts that look harmful and 200 harmful ones: over-refusal and compliance"
     kind: Literal["answers"] = "answers"
     needs: Literal["nothing"] = "nothing"
+    follow_up = one_turn
 
     def prompts(self, path: Path) -> Loaded[Prompt]:
         """Read `prompts.csv`; label and type go to `meta`."""
@@ -163,11 +164,6 @@ class XsTest:
             return Prompt(id=f"xstest-{name}", messages=(Message(role="user", content=text(row, "prompt")),), meta=meta)
 
         return load(path, one, needs="prompt, type, label")
-
-    def follow_up(self, prompt: Prompt, replies: Sequence[str]) -> Prompt | None:
-        """One turn only."""
-        del prompt, replies
-        return None
 
     def score(
         self,
