@@ -365,8 +365,10 @@ def test_answers_to_hidden_tests_say_whether_they_were_right(store: Store, tmp_p
     ]
     store_answers(store, PROJECT, given)
     export(store, PROJECT, tmp_path / "x.jsonl", kind="pairs", options=ExportOptions(gold=True))
-    found = {r.prompt.id: r.meta.get("gold_right") for r in read(tmp_path / "x.jsonl", Preference).records}
-    assert found == {"p0": True, "p1": False, "p2": None}
+    found = {
+        r.prompt.messages[0].content: r.meta.get("gold_right") for r in read(tmp_path / "x.jsonl", Preference).records
+    }
+    assert found == {"Question 0?": True, "Question 1?": False, "Question 2?": None}
 
 
 def test_one_file_has_its_card_beside_it(store: Store, tmp_path: Path) -> None:
