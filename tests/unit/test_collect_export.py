@@ -357,20 +357,6 @@ def test_hidden_tests_repeats_and_other_purposes_stay_out_and_are_counted(store:
     assert sum(export(store, PROJECT, tmp_path / "all", options=every).rows.values()) == 5
 
 
-def test_answers_to_hidden_tests_say_whether_they_were_right(store: Store, tmp_path: Path) -> None:
-    given = [
-        answer(0, 0, {"position": 0}, gold={"position": 0}),
-        answer(1, 0, {"position": 1}, gold={"position": 0}),
-        answer(2, 0, {"position": 0}),
-    ]
-    store_answers(store, PROJECT, given)
-    export(store, PROJECT, tmp_path / "x.jsonl", kind="pairs", options=ExportOptions(gold=True))
-    found = {
-        r.prompt.messages[0].content: r.meta.get("gold_right") for r in read(tmp_path / "x.jsonl", Preference).records
-    }
-    assert found == {"Question 0?": True, "Question 1?": False, "Question 2?": None}
-
-
 def test_one_file_has_its_card_beside_it(store: Store, tmp_path: Path) -> None:
     fill(store)
     done = export(store, PROJECT, tmp_path / "labels.parquet", kind="pairs", format="parquet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ from collect_world import answer, claim, label, many, pair, person, project, say
 
 from accord.collect import adjudication, claims, events, gold, people, projects, scheduling, submissions
 from accord.collect.database import Store
+from accord.collect.exporting import ExportOptions, export
 from accord.collect.failures import Conflict, Invalid, NotAllowed, NotFound
 from accord.collect.quiz import NewQuizItem
 from accord.collect.records import ProjectSettings, QuizRule, Skip, Verdict
-from accord.types import Message
+from accord.data import read
+from accord.types import Message, Preference
 
 
 def test_the_gate_blocks_guessers_and_keeps_good_people() -> None:
@@ -35,6 +38,23 @@ def test_the_beta_gate_follows_its_posterior() -> None:
     assert scheduling.blocks(0, 3, settings) and not scheduling.blocks(0, 2, settings)
     assert not scheduling.blocks(0, 3, settings.model_copy(update={"gate_least": 4}))
     assert not scheduling.blocks(0, 3, settings.model_copy(update={"gate": "off"}))
+
+
+def test_exported_answers_to_hidden_tests_say_whether_they_were_right(store: Store, tmp_path: Path) -> None:
+    golds = [pair(100 + i, gold={"position": 0}) for i in range(6)]
+    project(store, [pair(i) for i in range(20)] + golds, gold_rate=0.5, gold_rate_new=0.5)
+    ann = person(store, "ann")
+    for text in "ab" * 8:
+        label(store, ann, text)
+    options = ExportOptions(gold=True)
+    export(store, "default", tmp_path / "x.jsonl", kind="pairs", options=options)
+    records = read(tmp_path / "x.jsonl", Preference).records
+    found = {
+        (bool(r.meta.get("gold")), r.candidates[r.choice or 0].text.startswith("a"), r.meta.get("gold_right"))
+        for r in records
+    }
+    # Right is what prefers the first candidate, wherever it was shown; ordinary pairs have no right answer.
+    assert found == {(True, True, True), (True, False, False), (False, True, None), (False, False, None)}
 
 
 def test_somebody_who_fails_the_hidden_tests_gets_no_more_tasks(store: Store) -> None:
