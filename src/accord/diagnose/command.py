@@ -53,13 +53,19 @@ def _of_stage(stage: StageDiagnosis, samples: int) -> Iterator[str]:
     from accord.diagnose.record import read_suspects
 
     state = "finished" if stage.finished else "not finished"
-    yield f"{stage.stage} ({state}, step {stage.step}): {stage.light.upper()}"
+    light = stage.light.upper() if stage.recorded or stage.lights else "NOT WATCHED"
+    yield f"{stage.stage} ({state}, step {stage.step}): {light}"
     if not stage.recorded:
-        yield "  it was not watched: only signals of its metric log are known"
+        yield (
+            "  only signals of its metric log are known"
+            if stage.lights
+            else "  no signal of its metric log has a light"
+        )
     for one in stage.lights:
         if one.light != "green":
             yield f"  {one.light:<7} {one.rule:<16} {_numbers(one):<60} {one.says}"
-    yield f"  green   {', '.join(one.rule for one in stage.lights if one.light == 'green') or 'none'}"
+    if stage.lights:
+        yield f"  green   {', '.join(one.rule for one in stage.lights if one.light == 'green') or 'none'}"
     if stage.path:
         yield f"  gold    {_gold(stage)}"
     if stage.rolled_back_to is not None:

@@ -67,7 +67,7 @@ class DirectoryAnswerer:
             cache: SQLite file of replies; None = in memory.
             max_batch: sequences decoded at a time, and replies lost by a kill at most.
             name: for tables; empty = last part of the location.
-            say: told about prompts that leave no room for a whole reply.
+            say: told once, at the first batch with prompts that leave no room for a whole reply.
         """
         self.name = name or Path(location).name
         self.identity = identity_of(str(location))
@@ -75,6 +75,7 @@ class DirectoryAnswerer:
         self._location, self._max_batch, self._say = str(location), max_batch, say
         self._cache = ReplyCache(cache)
         self._loaded: tuple[Any, NativeEngine, int] | None = None
+        self._said = False
 
     def answer(
         self, prompts: Sequence[Prompt], *, max_tokens: int, temperature: float, seed: int, n: int = 1
@@ -126,7 +127,8 @@ class DirectoryAnswerer:
         ids = [tuple(chat.encode_prompt(tokenizer, p.messages)) for p in prompts]
         room = [min(max_tokens, longest - len(row)) for row in ids]
         cut = sum(r < max_tokens for r in room)
-        if cut:
+        if cut and not self._said:
+            self._said = True
             self._say(f"  {self.name}: {cut} prompts leave room for fewer than {max_tokens} tokens of reply")
         replies: list[list[str]] = [[""] * n for _ in prompts]
         for size in sorted({r for r in room if r > 0}):

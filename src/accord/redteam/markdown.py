@@ -17,7 +17,7 @@ from accord.redteam.taxonomy import title_of
 def summary_markdown(summary: Summary) -> str:
     """Return the whole page; it holds no text of the target or of an attack."""
     whole = summary.all
-    asked, told = whole.asr1, whole.refused_harmless
+    asked = whole.asr1
     lines = [
         f"# Red team: {_plain(summary.target)}",
         "",
@@ -30,7 +30,7 @@ def summary_markdown(summary: Summary) -> str:
         "",
         "| | value | 95 % | n |",
         "|---|---|---|---|",
-        *(_line(m) for m in (asked, whole.asrk, whole.corrected, told)),
+        *(_line(m) for m in whole.numbers),
         "",
         f"Different attacks that got through: {summary.distinct_successes}; self-BLEU "
         f"{'-' if summary.self_bleu is None else f'{summary.self_bleu:.2f}'} (1 = all alike). Without a verdict: "
@@ -98,8 +98,8 @@ def _findings(found: Sequence[Finding], margin: float) -> list[str]:
     if not found:
         return ["The plain question was not asked, or nothing else was."]
     lines = [
-        f"Reported where the success rate is more than {margin:.0%} above that of the plain question (one-sided, Holm "
-        f"over {len(found)} attacks, 5 %).",
+        f"Reported where the success rate is more than {100 * margin:.3g} points above that of the plain question "
+        f"(one-sided, Holm over {len(found)} attacks, 5 %).",
         "",
         "| attack | rate | plain | difference | 95 % | p, adjusted | n | weakness |",
         "|---|---|---|---|---|---|---|---|",

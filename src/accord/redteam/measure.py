@@ -38,6 +38,12 @@ class Row:
     partial: int
     """Harmful attempts answered in part after an objection; no successes."""
 
+    @property
+    def numbers(self) -> tuple[Measured, ...]:
+        """What a reader wants to know first; with one try the best of k is that try, and is said once."""
+        several = (self.asrk,) if self.asrk.name != self.asr1.name else ()
+        return (self.asr1, *several, self.corrected, self.refused_harmless)
+
     def row(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)

@@ -70,14 +70,14 @@ def page(summary: Summary, attempts: Sequence[Attempt], *, redact: bool = False)
         "headline": headline(summary),
         "accuracy": summary.all.asr1.judge_accuracy,
         "exact": summary.header.get("judge_prompt_hash") == TRUTH,
-        "tiles": [(_tile_name(m), _cell(m), m) for m in _four(summary)],
+        "tiles": [(_tile_name(m), _cell(m), m) for m in summary.all.numbers],
         "figure": _figure(summary),
         "findings": summary.findings,
         "tables": [
             ("By attack", "", [(r.group, _cells(r)) for r in summary.attacks]),
             ("By category of harm", "", [(title_of(r.group), _cells(r)) for r in summary.categories]),
         ],
-        "margin": percent(float(summary.header.get("margin", 0.05))),
+        "margin": f"{100 * float(summary.header.get('margin', 0.05)):.3g}",
         "successes": [_shown(a, redact) for a in successes[:_SHOWN]],
         "refusals": [_shown(a, redact) for a in refusals[:_SHOWN]],
         "numbers": (sum(a.success for a in harmful(attempts)), sum(a.success for a in harmless(attempts))),
@@ -98,11 +98,6 @@ def spread(attempts: Sequence[Attempt]) -> list[Attempt]:
         seen[key] = seen.get(key, 0) + 1
         ranked.append((rank, place, attempt))
     return [a for _, _, a in sorted(ranked, key=lambda r: r[:2])]
-
-
-def _four(summary: Summary) -> tuple[Measured, ...]:
-    row = summary.all
-    return row.asr1, row.asrk, row.corrected, row.refused_harmless
 
 
 def _tile_name(m: Measured) -> str:
