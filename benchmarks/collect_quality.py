@@ -2,7 +2,7 @@
 
     python benchmarks/collect_quality.py [--seeds 200] [--only sixty_labels ...] > docs/results/collect-quality.json
 
-Pools have eight annotators and three labels a pair. Everything is a function of the seeds.
+Pools have eight annotators and three labels a pair unless it says otherwise. Everything is a function of the seeds.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import scipy
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit"))
 
-from quality_pool import Fault, pool_preferences
+from quality_pool import Fault, next_lane, pool_of_sixty, pool_preferences
 from test_stats_annotator_bt import jeffreys, judgements, pairs_of_prompts
 
 from accord.collect.quality.audit import audit, with_alarms
-from accord.collect.quality.conduct import GOOD_ON_GOLD, GOOD_ON_ORDINARY, GUESSING, HORIZON, conduct
-from accord.collect.quality.judged import SWAP, VERDICTS, judged
-from accord.collect.scheduling import lane
+from accord.collect.quality.conduct import conduct
+from accord.collect.quality.guessing import GOOD_ON_GOLD, GOOD_ON_ORDINARY, GUESSING, HORIZON, guessing, others_say
+from accord.collect.quality.judged import judged
+from accord.collect.scheduling import blocks
 from accord.collect.settings import ProjectSettings
 from accord.stats.annotator_bt import annotator_bradley_terry
 from accord.stats.annotator_pairs import annotator_pairs
 from accord.stats.combine import combine, majority_vote
-from accord.stats.consensus import one_coin
 from accord.stats.intervals import Interval, bootstrap_mean, wilson
 from accord.stats.ranking import bradley_terry
-from accord.stats.sequential import operating, sequential_evidence, sequential_gold
+from accord.stats.sequential import GoldTest, operating, sequential_evidence, sequential_gold
 
 CLEAN = [Fault(skill=s) for s in (1.3, 1.2, 1.1, 1.0, 1.0, 0.9, 0.8, 0.7)]
 SIMPLE_SWAP = {"first": "second", "second": "first"}
@@ -50,8 +50,7 @@ def clean_alarms(seeds: int) -> dict[str, float]:
     raised = 0
     for seed in range(seeds):
         data = judged(pool_preferences(50_000 + seed, CLEAN, prompts=150))
-        believed = one_coin(data.votes, labels=VERDICTS, swap=SWAP)
-        raised += any(f.alarm for f in with_alarms([*audit(data), *conduct(data, believed)[1]]))
+        raised += any(f.alarm for f in with_alarms([*audit(data), *conduct(data)[1]]))
     return share(raised, seeds)
 
 
@@ -71,11 +70,17 @@ def injected(seeds: int) -> dict[str, dict[str, float]]:
 def gold_only() -> dict[str, dict[str, float]]:
     """Exact: blocked within so many gold answers."""
     return {
-        f"right with {q}": {str(n): operating(q, n).blocked for n in (6, 20, 30, 40, 60, 2000)}
+        f"right with {q}, {name}": {str(n): operating(q, n, test).blocked for n in (6, 20, 23, 30, 40, 60, 2000)}
+        for name, test in (
+            ("usual", GoldTest()),
+            ("strict", GoldTest(good=STRICT.gate_good, horizon=STRICT.gate_horizon)),
+        )
         for q in (0.1, 0.3, 0.5, 0.6, 0.75, 0.85)
     }
 
 
+STRICT = ProjectSettings(gate_good=GOOD_ON_GOLD, gate_horizon=23)
+"""The gate for clear hidden tests: those right with 0.85 are kept."""
 PEOPLE = {
     "adversary": (0.1, 0.1),
     "spammer": (0.5, 0.5),
@@ -85,32 +90,140 @@ PEOPLE = {
 """Share right of hidden tests, and of ordinary pairs."""
 
 
-def sixty_labels(seeds: int, others: int, right_of_others: float) -> dict[str, dict[str, float]]:
-    """Found within 60 labels with the site's own rates of hidden tests; the rest is judged by so many others too."""
+CELLS: dict[str, tuple[tuple[float, ...], float]] = {
+    "2 others, .75": ((0.75, 0.75), 1.0),
+    "2 others, .8": ((0.8, 0.8), 1.0),
+    "4 others, .75": ((0.75,) * 4, 1.0),
+    "4 others, .8": ((0.8,) * 4, 1.0),
+    "2 others, .75 and guessing": ((0.75, 0.5), 1.0),
+    "2 others, .75 and adversary": ((0.75, 0.1), 1.0),
+    "2 others, .75, on 15 % of pairs": ((0.75, 0.75), 0.15),
+    "hidden tests only": ((), 0.0),
+}
+"""How often the others are right on the same pairs, and the share of ordinary pairs they have judged."""
+
+
+def one_person(
+    random: np.random.Generator, skill: tuple[float, float], others: tuple[float, ...], shared: float
+) -> tuple[list[float], list[float], int]:
+    """Probability that each of 60 labels is right, that a good person's is, and how many were hidden tests."""
     settings = ProjectSettings()
-    odds_of_one = right_of_others / (1 - right_of_others)
-    rates: dict[str, dict[str, float]] = {}
-    for number, (name, (on_gold, ordinary)) in enumerate(PEOPLE.items()):
-        found = 0
+    beliefs: list[float] = []
+    right = total = 0
+    good: list[float] = []
+    for given in range(HORIZON):
+        kind = next_lane(random, (right, total), given, settings)
+        good.append(GOOD_ON_GOLD if kind == "gold" else GOOD_ON_ORDINARY)
+        taken = random.random() < skill[kind != "gold"]
+        if kind == "gold":
+            right, total = right + taken, total + 1
+            beliefs.append(float(taken))
+            continue
+        odds = 1.0
+        if kind == "queue" and random.random() < shared:
+            for q in others:
+                odds *= (q / (1 - q)) if (random.random() < q) == taken else (1 - q) / q
+        beliefs.append(odds / (1 + odds))
+    return beliefs, good, total
+
+
+def sixty_labels(seeds: int, others: tuple[float, ...], shared: float) -> dict[str, dict[str, float | None]]:
+    """Found within 60 labels with the site's own rates of hidden tests and repeats; the others' accuracy is known."""
+    rates: dict[str, dict[str, float | None]] = {}
+    for number, (name, skill) in enumerate(PEOPLE.items()):
+        after: list[int] = []
+        hidden = 0
         for seed in range(seeds):
-            random = np.random.default_rng([seed, number, others])
-            beliefs: list[float] = []
-            good: list[float] = []
-            tests = 0
-            for _ in range(HORIZON):
-                hidden = lane(float(random.random()), tests, settings) == "gold"
-                right = random.random() < (on_gold if hidden else ordinary)
-                tests += hidden
-                good.append(GOOD_ON_GOLD if hidden else GOOD_ON_ORDINARY)
-                if hidden:
-                    beliefs.append(float(right))
-                    continue
-                agree = int((random.random(others) < (right_of_others if right else 1 - right_of_others)).sum())
-                odds = odds_of_one ** (2 * agree - others)
-                beliefs.append(odds / (1 + odds))
-            found += sequential_evidence(beliefs, GUESSING, good=good, horizon=HORIZON) == "fail"
-        rates[name] = share(found, seeds)
+            random = np.random.default_rng([seed, number, len(others), round(1000 * sum(others))])
+            beliefs, good, tests = one_person(random, skill, others, shared)
+            hidden += tests
+            if sequential_evidence(beliefs, GUESSING, good=good, horizon=HORIZON) == "fail":
+                after.append(found_after(beliefs, good))
+        rates[name] = {
+            **share(len(after), seeds),
+            "median labels to find": float(np.median(after)) if after else None,
+            "mean hidden tests": hidden / seeds,
+        }
     return rates
+
+
+def found_after(beliefs: list[float], good: list[float]) -> int:
+    """Labels after which somebody who fails at 60 has failed."""
+    early = (
+        n
+        for n in range(1, HORIZON)
+        if sequential_evidence(beliefs[:n], GUESSING, good=good[:n], horizon=HORIZON) == "fail"
+    )
+    return next(early, HORIZON)
+
+
+def any_test(people: int) -> dict[str, dict[str, float]]:
+    """Guessers found by the best test there can be (Neyman and Pearson) at 60 labels, blaming 2 % of good people.
+
+    By chance of a hidden test and until how many tests: as until 30 November 2026, and as guessers get them now.
+    """
+    random = np.random.default_rng(0)
+    told: dict[str, dict[str, float]] = {}
+    for design, rate, fixed in ((".3 for ten tests", 0.3, 10), (".5 for 60 labels", 0.5, 60)):
+        told[design] = {}
+        for cell, (others, shared) in CELLS.items():
+            ends: list[np.ndarray] = []
+            for gold, ordinary in (PEOPLE["good"], PEOPLE["spammer"]):
+                evidence, tests = np.zeros(people), np.zeros(people)
+                for _ in range(HORIZON):
+                    hidden = random.random(people) < np.where(tests < fixed, rate, 0.1)
+                    right = random.random(people) < np.where(hidden, gold, ordinary)
+                    odds = np.ones(people)
+                    for q in others:
+                        odds *= np.where((random.random(people) < q) == right, q / (1 - q), (1 - q) / q)
+                    odds[random.random(people) >= shared] = 1.0
+                    p = np.where(hidden, right, odds / (1 + odds))
+                    skill = np.where(hidden, GOOD_ON_GOLD, GOOD_ON_ORDINARY)
+                    evidence += np.log(0.5 / (skill * p + (1 - skill) * (1 - p)))
+                    tests += hidden
+                ends.append(evidence)
+            told[design][cell] = float((ends[1] > np.quantile(ends[0], 0.98)).mean())
+    return told
+
+
+def site_gate(seeds: int) -> dict[str, dict[str, float]]:
+    """Blocked by the site itself, which looks at hidden tests only, within 60 labels of somebody who goes on."""
+    told: dict[str, dict[str, float]] = {}
+    for name, settings in (("usual", ProjectSettings()), ("strict", STRICT)):
+        for skill in (0.1, 0.5, 0.75, 0.85, 0.92):
+            after: list[int] = []
+            for seed in range(seeds):
+                random = np.random.default_rng([seed, round(100 * skill)])
+                right = total = 0
+                for given in range(HORIZON):
+                    if next_lane(random, (right, total), given, settings) != "gold":
+                        continue
+                    right, total = right + (random.random() < skill), total + 1
+                    if blocks(right, total, settings):
+                        after.append(given + 1)
+                        break
+            middle = {"median labels to block": float(np.median(after))} if after else {}
+            told[f"{name}, right with {skill}"] = {**share(len(after), seeds), **middle}
+    return told
+
+
+POOLS = {
+    "9 good": ["good"] * 9,
+    "9 better": ["better"] * 9,
+    "6 good, 2 spammers, 1 adversary": ["good"] * 6 + ["spammer"] * 2 + ["adversary"],
+    "5 good, 4 spammers": ["good"] * 5 + ["spammer"] * 4,
+}
+
+
+def pools(seeds: int, members: list[str]) -> dict[str, dict[str, float]]:
+    """Found in whole pools of 60 judgements a person, where how often the others are right is estimated too."""
+    found = dict.fromkeys(members, 0)
+    for seed in range(seeds):
+        data = judged(pool_of_sixty(90_000 + seed, [PEOPLE[name] for name in members]))
+        right = others_say(data)
+        for who, name in enumerate(members):
+            found[name] += guessing([j for j in data.judgements if j.annotator == str(who)], right) == "fail"
+    return {name: share(hits, seeds * members.count(name)) for name, hits in found.items()}
 
 
 def gold_simulated(seeds: int) -> dict[str, dict[str, float]]:
@@ -169,11 +282,10 @@ def main() -> None:
     measurements: dict[str, Callable[[], object]] = {
         "gold_exact": gold_only,
         "gold_simulated": lambda: gold_simulated(10 * seeds),
-        "sixty_labels": lambda: {
-            f"{others} others right with {q}": sixty_labels(5 * seeds, others, q)
-            for others in (2, 4)
-            for q in (0.75, 0.8)
-        },
+        "any_test": lambda: any_test(100 * seeds),
+        "sixty_labels": lambda: {name: sixty_labels(10 * seeds, *cell) for name, cell in CELLS.items()},
+        "site_gate": lambda: site_gate(10 * seeds),
+        "pools": lambda: {name: pools(2 * seeds, members) for name, members in POOLS.items()},
         "strengths": lambda: strengths(seeds // 4),
         "labels": lambda: labels(seeds // 10),
         "clean_alarms": lambda: clean_alarms(seeds),

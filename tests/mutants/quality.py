@@ -16,7 +16,7 @@ _QUALITY = (
     "unit/test_collect_quality.py::test_benjamini_hochberg_by_hand "
     "unit/test_collect_quality.py::test_names_of_the_replies_change_nothing_but_the_second_column "
     "unit/test_collect_quality.py::test_repeats_tell_noise_from_a_lean "
-    "unit/test_collect_quality.py::test_guessing_is_seen_in_what_others_say"
+    "unit/test_collect_guessing.py"
 )
 
 QUALITY = [
@@ -80,7 +80,13 @@ QUALITY = [
         "stats/sequential.py",
         "unit/test_stats_sequential.py",
         [
-            ("the whole error is spent on the ratio", "math.log(test.false_block / 2)", "math.log(test.false_block)"),
+            (
+                "the whole error is spent on the ratio",
+                "math.log(test.false_block / 2)) / (per",
+                "math.log(test.false_block)) / (per",
+            ),
+            ("who left early is forgotten", "blocked = 1 - below[0]", "blocked = below[0, -1] - below[0]"),
+            ("whoever the items cannot tell passes", "last.missed <= test.false_pass", "last.missed <= 1"),
             ("nobody is blocked at the horizon", "return max(line, _cut(test)) if", "return line if"),
         ],
     ),
@@ -132,9 +138,13 @@ QUALITY = [
         [("the order shown is forgotten", "order = p.order_shown or (0, 1)", "order = (0, 1)")],
     ),
     *mutants(
-        "collect/quality/conduct.py",
-        _QUALITY,
-        [("the own vote stays in the consensus", "rest = posterior / own", "rest = posterior * 1.0")],
+        "collect/quality/guessing.py",
+        "unit/test_collect_guessing.py",
+        [
+            ("the own vote is believed", "expit(mine - weight)", "expit(mine)"),
+            ("repeats are second opinions", "    if j.repeat:\n        return 0.5\n", ""),
+            ("hidden tests are as hard as other pairs", "if _told(j) is None else GOOD_ON_GOLD", "if True else 0"),
+        ],
     ),
 ]
 """Faults of the quality of judgements."""

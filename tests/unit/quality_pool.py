@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from accord.collect.scheduling import Lane, lane
+from accord.collect.settings import ProjectSettings
 from accord.types import Candidate, Message, Preference, Prompt
 
 
@@ -71,3 +73,47 @@ def pool_preferences(
                     )
                 )
     return found
+
+
+def next_lane(random: np.random.Generator, tests: tuple[int, int], given: int, settings: ProjectSettings) -> Lane:
+    """As on the site; what could be repeated must lie some answers back."""
+    found = lane(float(random.random()), *tests, settings)
+    return "queue" if found == "repeat" and given <= settings.repeat_after else found
+
+
+def pool_of_sixty(seed: int, skills: list[tuple[float, float]], labels: int = 3) -> list[Preference]:
+    """60 judgements of each in turn, every pair by so many of them, with hidden tests and repeats as on the site."""
+    random, settings = np.random.default_rng(seed), ProjectSettings()
+    tests = [(0, 0)] * len(skills)
+    untested = [list(random.permutation(60)) for _ in skills]
+    judged_by: list[list[str]] = [[] for _ in skills]
+    places: dict[str, int] = {}
+    given: list[Preference] = []
+    for number in range(60):
+        for who in random.permutation(len(skills)):
+            kind = next_lane(random, tests[who], number, settings)
+            right = bool(random.random() < skills[who][kind != "gold"])
+            meta: dict[str, object] = {}
+            if kind == "gold":
+                name = f"test {untested[who].pop()}"
+                tests[who] = tests[who][0] + right, tests[who][1] + 1
+                meta = {"gold": True, "gold_right": right}
+            elif kind == "repeat":
+                name = judged_by[who][int(random.integers(len(judged_by[who])))]
+                meta = {"repeat_of": name}
+            else:
+                name = next(
+                    (n for n, left in places.items() if left and n not in judged_by[who]), f"pair {len(places)}"
+                )
+                places[name] = places.get(name, labels) - 1
+                judged_by[who].append(name)
+            better = sum(name.encode()) % 2
+            prompt = Prompt(id=name, messages=(Message(role="user", content=name),))
+            replies = (Candidate(text="one"), Candidate(text="two"))
+            choice = better if right else 1 - better
+            given.append(
+                Preference(
+                    id=str(len(given)), prompt=prompt, candidates=replies, annotator=str(who), choice=choice, meta=meta
+                )
+            )
+    return given

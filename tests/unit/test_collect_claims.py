@@ -51,9 +51,9 @@ def test_a_task_is_not_given_twice_to_one_person_nor_beyond_its_overlap(store: S
     assert claims.claim(store, "default", cem) is None, "every task has its two labels"
 
 
-def _done(store: Store, who):
+def _done(store: Store, who, text: str = "a"):
     view = claim(store, who)
-    submissions.submit(store, who, answer(view))
+    submissions.submit(store, who, answer(view, text))
     return view
 
 
@@ -187,12 +187,17 @@ def test_gold_comes_at_random_places_with_its_rate_and_once(store: Store) -> Non
         assert max(session.scalars(most)) == 1
 
 
-def test_new_people_get_more_gold(store: Store) -> None:
+def test_new_people_get_more_gold_until_it_speaks_for_them(store: Store) -> None:
     golds = [pair(1000 + i, gold={"position": 0}) for i in range(30)]
     project(store, [pair(i) for i in range(100)] + golds, gold_rate=0, gold_rate_new=0.9, gold_new=5)
+    # Eight right answers are 25 times as likely for somebody right with 3/4 as for a guesser.
     ann = person(store, "ann")
     hidden = [int(_done(store, ann).candidates[0].text.split()[1]) >= 1000 for _ in range(40)]
-    assert sum(hidden) == 5 and sum(hidden[:12]) >= 4
+    assert sum(hidden) == 8 and sum(hidden[:12]) >= 7
+    # Half of them right say nothing yet.
+    bob = person(store, "bob")
+    hidden = [int(_done(store, bob, "ab"[i % 2]).candidates[0].text.split()[1]) >= 1000 for i in range(24)]
+    assert sum(hidden) >= 18
 
 
 def test_everybody_can_get_the_same_gold_at_the_same_time(store: Store) -> None:

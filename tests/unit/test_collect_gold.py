@@ -40,6 +40,19 @@ def test_the_beta_gate_follows_its_posterior() -> None:
     assert not scheduling.blocks(0, 3, settings.model_copy(update={"gate": "off"}))
 
 
+def test_somebody_is_new_until_the_hidden_tests_speak_for_them() -> None:
+    settings = ProjectSettings()
+    assert all(scheduling.is_new(n, n, settings) for n in range(10)), "so many are asked anyway"
+    assert not scheduling.is_new(10, 10, settings)
+    assert scheduling.is_new(8, 12, settings) and scheduling.is_new(6, 12, settings)
+    assert not scheduling.is_new(0, 12, settings), "this speaks against them, which is an answer too"
+    assert scheduling.is_new(38, 59, settings) and not scheduling.is_new(38, 60, settings)
+    assert not scheduling.is_new(0, 0, settings.model_copy(update={"gold_new": 0}))
+    odd = settings.model_copy(update={"gate": "beta", "gate_bad": 0.8})
+    assert scheduling.is_new(9, 9, odd) and not scheduling.is_new(6, 12, odd), "nothing to tell apart: by number alone"
+    assert [scheduling.lane(0.3, *tests, settings) for tests in ((8, 12), (12, 12))] == ["gold", "queue"]
+
+
 def test_exported_answers_to_hidden_tests_say_whether_they_were_right(store: Store, tmp_path: Path) -> None:
     golds = [pair(100 + i, gold={"position": 0}) for i in range(6)]
     project(store, [pair(i) for i in range(20)] + golds, gold_rate=0.5, gold_rate_new=0.5)

@@ -12,13 +12,12 @@ from typer.testing import CliRunner
 
 from accord.cli import app
 from accord.collect.quality.audit import POSITION, audit, with_alarms
-from accord.collect.quality.conduct import conduct, others_say
+from accord.collect.quality.conduct import conduct
 from accord.collect.quality.features import FEATURES
-from accord.collect.quality.judged import SWAP, VERDICTS, judged
+from accord.collect.quality.judged import judged
 from accord.collect.quality.load import select_slice
 from accord.collect.quality.report import quality_report
 from accord.collect.quality.text import as_html, as_text
-from accord.stats.consensus import one_coin
 from accord.stats.mixed_logit import mixed_logit, one_effect, partial_pooling
 from accord.stats.multiple import benjamini_hochberg
 from accord.stats.panel import Bootstrap
@@ -29,13 +28,9 @@ CLEAN = [Fault(skill=s) for s in (1.3, 1.2, 1.1, 1.0, 1.0, 0.9, 0.8, 0.7)]
 FEW = Bootstrap(num=100)
 
 
-def consensus(data):
-    return one_coin(data.votes, labels=VERDICTS, swap=SWAP)
-
-
 def alarms(preferences):
     data = judged(preferences)
-    return [f for f in with_alarms([*audit(data), *conduct(data, consensus(data))[1]]) if f.alarm]
+    return [f for f in with_alarms([*audit(data), *conduct(data)[1]]) if f.alarm]
 
 
 def effect(preferences, what):
@@ -85,7 +80,7 @@ def test_an_annotator_who_leans_or_hurries_is_named():
 def test_repeats_tell_noise_from_a_lean():
     faults = [Fault(skill=0.2), Fault(skill=0.2, position=2.0), *CLEAN[:3]]
     data = judged(pool_preferences(2, faults, prompts=250, repeats=0.5))
-    people, findings = conduct(data, None)
+    people, findings = conduct(data)
     assert people["ann-0"].consistent == pytest.approx(0.5, abs=0.12)
     named = {f.who: f for f in findings if "swapped repeat" in f.what}
     assert named["ann-1"].value > 0.8 and named["ann-1"].p_value < 1e-4
@@ -106,7 +101,7 @@ def test_streaks_and_alternation_are_seen():
 
     z = {}
     for name, sides in (("alternating", [k % 2 for k in range(100)]), ("blocks", [k // 20 % 2 for k in range(100)])):
-        people, findings = conduct(judged(with_sides(sides)), None)
+        people, findings = conduct(judged(with_sides(sides)))
         found = next(f for f in findings if f.what == "pattern of sides" and f.who == "ann-0")
         assert found.p_value < 1e-6
         z[name] = found.value
@@ -114,32 +109,12 @@ def test_streaks_and_alternation_are_seen():
     assert people["ann-0"].longest_streak == 20
 
 
-def test_guessing_is_seen_in_what_others_say():
-    faults = [*[Fault(skill=2.0)] * 6, Fault(skill=0.0), Fault(skill=-2.0)]
-    data = judged(pool_preferences(5, faults, prompts=400, spread=1.5))
-    people, _ = conduct(data, consensus(data))
-    assert people["ann-6"].guessing == people["ann-7"].guessing == "fail"
-    assert sum(people[f"ann-{k}"].guessing == "fail" for k in range(6)) == 0
-    right = others_say(data, consensus(data))
-    assert np.mean([p for (who, _), p in right.items() if who == "ann-6"]) == pytest.approx(0.5, abs=0.06)
-    assert np.mean([p for (who, _), p in right.items() if who == "ann-7"]) < 0.35
-
-
-def test_guessing_is_seen_in_hidden_tests_where_nobody_else_judged():
-    pool = [p for p in pool_preferences(5, [Fault()] * 2, prompts=60, labels=1)]
-    tested = [p.model_copy(update={"meta": {"gold": True, "gold_right": k % 2 == 0}}) for k, p in enumerate(pool)]
-    alone, _ = conduct(judged(tested), None)
-    assert all(person.guessing == "fail" for person in alone.values() if person.judgements > 20)
-    right = [p.model_copy(update={"meta": {"gold": True, "gold_right": k % 9 > 0}}) for k, p in enumerate(pool)]
-    assert all(person.guessing == "pass" for person in conduct(judged(right), None)[0].values())
-
-
 def test_probe_pairs_measure_sycophancy():
     preferences = [
         p.model_copy(update={"choice": 0 if k % 5 else 1, "meta": {"probe": {"kind": "sycophancy", "index": 0}}})
         for k, p in enumerate(pool_preferences(6, CLEAN[:2], prompts=60, labels=1))
     ]
-    found = next(f for f in conduct(judged(preferences), None)[1] if "sycophancy" in f.what)
+    found = next(f for f in conduct(judged(preferences))[1] if "sycophancy" in f.what)
     assert found.value == pytest.approx(0.8) and found.p_value < 0.001
 
 

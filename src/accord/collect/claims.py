@@ -22,7 +22,7 @@ from accord.collect.at_once import AtOnce, new
 from accord.collect.columns import utcnow
 from accord.collect.database import Store
 from accord.collect.failures import Conflict, NotAllowed, NotFound, TooMany
-from accord.collect.gold import passed_quiz
+from accord.collect.gold import EVER, passed_quiz
 from accord.collect.ids import new_id
 from accord.collect.records import ProjectSettings, TaskView, User
 from accord.collect.repeats import repeat_task
@@ -55,6 +55,8 @@ class _Person:
     settings: ProjectSettings
     guideline: str | None
     expired: bool
+    since: datetime
+    """Hidden tests before do not count: an administrator let the person in again."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ _BUSY = "busy"
 def _claim(session: Session, project: str, user: str, prefetch: bool, *, wait: bool = False) -> str | None:
     now = utcnow()
     person = _person(session, project, user, now)
-    mine = session.connection().execute(_MINE, {"user": user, "project": person.project, "now": now}).one()
+    values = {"user": user, "project": person.project, "now": now, "since": person.since}
+    mine = session.connection().execute(_MINE, values).one()
     if mine.held and not prefetch:
         _extend(session, mine.first, person.settings, now)
         return mine.first
@@ -111,7 +114,7 @@ def _claim(session: Session, project: str, user: str, prefetch: bool, *, wait: b
     _check_cap(session, person, mine.held)
     if person.expired and not wait:
         reclaim(session, now)
-    task = _next_task(session, person, mine.gold, wait=wait)
+    task = _next_task(session, person, (mine.right, mine.gold), wait=wait)
     if task is None:
         return None if wait or not _somebody_waits(session, person) else _BUSY
     return _serve(session, person, task, now)
@@ -151,7 +154,7 @@ _PERSON = (
 
 
 def _mine() -> Any:
-    """Number, first and last of the tasks a person holds, and the hidden tests they have answered.
+    """Number, first and last of the tasks a person holds, and the hidden tests they have answered, and right.
 
     Not part of `_PERSON`: only what begins after that lock was given sees what the claim before has done.
     """
@@ -160,11 +163,13 @@ def _mine() -> Any:
     one = select(AssignmentRow.id).where(held).limit(1)
     first = one.order_by(AssignmentRow.served_at, AssignmentRow.id)
     last = one.order_by(AssignmentRow.served_at.desc(), AssignmentRow.id.desc())
+    tests = select(func.count()).where(mine, AssignmentRow.submitted_at > bindparam("since"))
     return select(
         select(func.count()).where(held).scalar_subquery().label("held"),
         first.scalar_subquery().label("first"),
         last.scalar_subquery().label("last"),
-        select(func.count()).where(mine, AssignmentRow.gold_right.is_not(None)).scalar_subquery().label("gold"),
+        tests.where(AssignmentRow.gold_right.is_not(None)).scalar_subquery().label("gold"),
+        tests.where(AssignmentRow.gold_right.is_(True)).scalar_subquery().label("right"),
     )
 
 
@@ -182,7 +187,9 @@ def _person(session: Session, project: str, user: str, now: datetime) -> _Person
     settings = ProjectSettings.model_validate(row.settings)
     if settings.quiz_pass is not None and row.qualified_at is None and not passed_quiz(session, row.project, user):
         raise NotAllowed("the qualification quiz comes first", fix="take the quiz")
-    return _Person(user, row.served, row.project, row.seed, settings, row.guideline, bool(row.expired))
+    return _Person(
+        user, row.served, row.project, row.seed, settings, row.guideline, bool(row.expired), row.qualified_at or EVER
+    )
 
 
 def _check_cap(session: Session, person: _Person, held: int) -> None:
@@ -232,9 +239,10 @@ _CLAIM = (
 )
 
 
-def _next_task(session: Session, person: _Person, gold_answered: int, *, wait: bool) -> _Found | None:
+def _next_task(session: Session, person: _Person, tests: tuple[int, int], *, wait: bool) -> _Found | None:
+    """A task for somebody who has answered so many hidden tests right, of so many."""
     stream = scheduling.draw(person.seed, person.user, person.served)
-    lane = scheduling.lane(float(stream.random()), gold_answered, person.settings)
+    lane = scheduling.lane(float(stream.random()), *tests, person.settings)
     connection, who = session.connection(), {"user": person.user, "project": person.project}
     if lane == "gold":
         found = connection.execute(_GOLD, who).all()

@@ -150,12 +150,13 @@ def gold_stats(store: Store, project: str, who: User | str) -> tuple[int, int]:
         NotFound: no such project.
     """
     with store.read() as session:
-        values = {"project": require_project(session, project).id, "user": user_id(who), "since": _EVER}
+        values = {"project": require_project(session, project).id, "user": user_id(who), "since": EVER}
         row = session.execute(_TESTS, values).one()
     return row.right, row.total
 
 
-_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+EVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before any answer."""
 _TESTS = select(
     func.count(case((AssignmentRow.gold_right.is_(True), 1))).label("right"),
     func.count(AssignmentRow.gold_right).label("total"),
@@ -184,7 +185,7 @@ def gate(session: Session, project: str, user: str) -> None:
     profile = connection.execute(_PROFILE, {"user": user}).one()
     if profile.blocked_at is not None:
         return
-    values = {"project": project, "user": user, "since": profile.qualified_at or _EVER}
+    values = {"project": project, "user": user, "since": profile.qualified_at or EVER}
     tests = connection.execute(_TESTS, values).one()
     if not scheduling.blocks(tests.right, tests.total, ProjectSettings.model_validate(tests.settings)):
         return

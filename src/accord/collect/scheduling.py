@@ -1,8 +1,9 @@
 """What a task needs next, and what a person gets next; pure functions, every draw from the project's seed.
 
 A claim draws one uniform number from the stream (seed, "claim", person, how many-th task). Below the gold rate it is a
-hidden test, in the next stretch a repeat in reverse order, else the queue's. So gold comes at random positions with a
-constant hazard, and nobody can count the tasks until the next one.
+hidden test, in the next stretch a repeat in reverse order, else the queue's. So gold comes at random positions, and
+nobody can count the tasks until the next one. New people get more of it until it says something about them: somebody
+who is right passes after a dozen hidden tests, while whoever guesses goes on getting them.
 """
 
 # pyright: strict, reportMissingTypeStubs=false
@@ -65,18 +66,34 @@ def draw(seed: int, user: str, number: int) -> np.random.Generator:
     return rng.generator(seed, "claim", user, number)
 
 
-def lane(value: float, gold_answered: int, settings: ProjectSettings) -> Lane:
+def lane(value: float, right: int, total: int, settings: ProjectSettings) -> Lane:
     """Return what kind of task the next one is.
 
     Args:
         value: uniform in [0, 1).
-        gold_answered: hidden tests the person has answered.
+        right: hidden tests the person answered right the first time.
+        total: hidden tests the person answered.
         settings: of the project.
     """
-    gold = settings.gold_rate_new if gold_answered < settings.gold_new else settings.gold_rate
+    gold = settings.gold_rate_new if is_new(right, total, settings) else settings.gold_rate
     if value < gold:
         return "gold"
     return "repeat" if value < gold + settings.repeat_rate else "queue"
+
+
+def is_new(right: int, total: int, settings: ProjectSettings) -> bool:
+    """Return whether too little is known of a person: few hidden tests, or none that speak for them.
+
+    Args:
+        right: hidden tests answered right the first time.
+        total: hidden tests answered.
+        settings: of the project; `gold_new` 0 = nobody is new.
+    """
+    if total < settings.gold_new or not settings.gold_new:
+        return total < settings.gold_new
+    if total >= settings.gate_horizon or settings.gate_bad >= settings.gate_good:
+        return False
+    return sequential_gold(right, total, _test(settings)) == "continue"
 
 
 def blocks(right: int, total: int, settings: ProjectSettings) -> bool:
@@ -92,11 +109,14 @@ def blocks(right: int, total: int, settings: ProjectSettings) -> bool:
     if settings.gate == "beta":
         # P(q < bad) under Beta(1 + right, 1 + wrong).
         return float(betainc(1 + right, 1 + total - right, settings.gate_bad)) > 1 - settings.gate_miss
-    test = GoldTest(
+    return sequential_gold(right, total, _test(settings)) == "fail"
+
+
+def _test(settings: ProjectSettings) -> GoldTest:
+    return GoldTest(
         bad=settings.gate_bad,
         good=settings.gate_good,
         false_block=settings.gate_error,
         false_pass=settings.gate_miss,
         horizon=settings.gate_horizon,
     )
-    return sequential_gold(right, total, test) == "fail"

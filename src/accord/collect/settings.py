@@ -56,9 +56,10 @@ class ProjectSettings(Record):
     """So many people skipped it: an adjudicator looks at it."""
     gold_rate: float = Field(default=0.1, ge=0, le=0.9)
     """Chance that the next task is a hidden test."""
-    gold_rate_new: float = Field(default=0.3, ge=0, le=0.9)
-    """The same while a person has answered fewer than `gold_new` of them."""
+    gold_rate_new: float = Field(default=0.5, ge=0, le=0.9)
+    """The same for new people: until they have answered `gold_new` hidden tests, and these speak for them."""
     gold_new: int = Field(default=10, ge=0)
+    """0 = nobody is new."""
     repeat_rate: float = Field(default=0.04, ge=0, le=0.5)
     """Chance that the next task is one the person has judged, in reverse order."""
     repeat_after: int = Field(default=10, ge=1)

@@ -13,23 +13,17 @@ import numpy as np
 from scipy.stats import binomtest
 
 from accord.collect.quality.audit import Finding
+from accord.collect.quality.guessing import guessing, others_say
 from accord.collect.quality.judged import SWAP, Judged, Judgement
-from accord.stats.consensus import Consensus
 from accord.stats.intervals import wilson
 from accord.stats.mixed_logit import one_effect
-from accord.stats.sequential import Decision, GoldTest, sequential_evidence
+from accord.stats.sequential import Decision
 
 WORDS_A_SECOND = 10.0
 """Nobody reads faster than 600 words a minute; both replies have to be read."""
 ALLOWED_HASTE = 0.1
 """Share of judgements that may be faster: replies that are the same at a glance."""
 MIN_JUDGEMENTS = 20
-GOOD_ON_GOLD, GOOD_ON_ORDINARY = 0.85, 0.75
-"""How often good annotators are right. Hidden tests are clear cases. On ordinary pairs two people agree in 63 to 77 %
-of cases, which those do who are right with 0.75 to 0.87 each: q^2 + (1 - q)^2."""
-GUESSING = GoldTest(bad=0.5, good=GOOD_ON_ORDINARY)
-HORIZON = 60
-"""Judgements, hidden tests among them, after which nobody is undecided."""
 _NORMAL = NormalDist()
 
 
@@ -53,21 +47,19 @@ class Conduct:
     same_side: int
     """Of the changed verdicts on swapped repeats, those for the same side twice: left and left, or right and right."""
     guessing: Decision
-    """What hidden tests and the votes of others say together: "fail" = as if guessing. Wrong for at most 2 % of those
-    who are right with `GOOD_ON_GOLD` and `GOOD_ON_ORDINARY`."""
+    """What hidden tests and the votes of others say together; see `guessing.guessing`."""
 
 
-def conduct(data: Judged, believed: Consensus | None) -> tuple[dict[str, Conduct], list[Finding]]:
+def conduct(data: Judged) -> tuple[dict[str, Conduct], list[Finding]]:
     """Return how each annotator works, and what could raise an alarm.
 
     Args:
         data: the judgements, in the order they were given.
-        believed: consensus of the pairs judged several times; None where there is none.
     """
     by_person: defaultdict[str, list[Judgement]] = defaultdict(list)
     for j in data.judgements:
         by_person[j.annotator].append(j)
-    right = others_say(data, believed) if believed else {}
+    right = others_say(data)
     people: dict[str, Conduct] = {}
     findings: list[Finding] = []
     for who, given in by_person.items():
@@ -75,7 +67,6 @@ def conduct(data: Judged, believed: Consensus | None) -> tuple[dict[str, Conduct
         timed = [j for j in once if j.seconds is not None]
         hasty = [_too_fast(j) for j in timed]
         same, changed, sides = _repeats(given)
-        tested = [(b, _good(j)) for j in once if (b := _belief(j, right)) is not None]
         people[who] = Conduct(
             judgements=len(once),
             seconds=median(j.seconds or 0.0 for j in timed) if timed else None,
@@ -85,49 +76,10 @@ def conduct(data: Judged, believed: Consensus | None) -> tuple[dict[str, Conduct
             repeats=same + changed,
             consistent=same / (same + changed) if same + changed else None,
             same_side=sum(sides.values()),
-            guessing=sequential_evidence(
-                [b for b, _ in tested], GUESSING, good=[good for _, good in tested], horizon=HORIZON
-            ),
+            guessing=guessing(given, right),
         )
         findings += _findings(who, once, hasty, sides)
     return people, [*findings, *_late(data, right), *_probes(data)]
-
-
-def others_say(data: Judged, believed: Consensus) -> dict[tuple[str, int], float]:
-    """Return for each vote for one of the replies the probability that it is right, by what the other people said.
-
-    The own vote is divided out of the consensus; pairs without other votes are left out.
-
-    Args:
-        data: the judgements.
-        believed: from a one-coin model.
-    """
-    votes = Counter(pair for pair, _, _ in data.votes)
-    row = {item: k for k, item in enumerate(believed.items)}
-    column = {label: k for k, label in enumerate(believed.labels)}
-    skills = believed.skills
-    found: dict[tuple[str, int], float] = {}
-    for pair, who, verdict in data.votes:
-        if votes[pair] < 2 or verdict not in SWAP or pair not in row or who not in skills:
-            continue
-        posterior = believed.posterior[row[pair]].copy()
-        own = np.full(len(posterior), max((1 - skills[who]) / max(len(posterior) - 1, 1), 1e-9))
-        own[column[verdict]] = max(skills[who], 1e-9)
-        rest = posterior / own
-        sides = [rest[column[side]] for side in SWAP]
-        total = sum(sides)
-        found[who, pair] = float(rest[column[verdict]] / total) if total > 0 else 0.5
-    return found
-
-
-def _belief(j: Judgement, right: Mapping[tuple[str, int], float]) -> float | None:
-    """Probability that the judgement is right; None where nobody knows. Hidden tests know."""
-    told = j.preference.meta.get("gold_right")
-    return float(told) if isinstance(told, bool) else right.get((j.annotator, j.pair))
-
-
-def _good(j: Judgement) -> float:
-    return GOOD_ON_GOLD if isinstance(j.preference.meta.get("gold_right"), bool) else GOOD_ON_ORDINARY
 
 
 def _too_fast(j: Judgement) -> bool:

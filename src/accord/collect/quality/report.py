@@ -134,7 +134,7 @@ def quality_report(
     measured = data if for_agreement is None else judged(for_agreement)
     agreement = pair_agreement(measured, how)
     simple = _simple(data)
-    people, conduct_findings = conduct(data, simple)
+    people, conduct_findings = conduct(data)
     grouped = [pair for pair in measured.pairs if any(j.group for j in pair.judgements)]
     several = len({j.group for pair in grouped for j in pair.judgements if j.group}) > 1
     ratings = rating_agreement(preferences, how)

@@ -27,7 +27,7 @@ const GROUPS = /** @type {[string, string, Entry[]][]} */ ([
   ["Hidden tests", "", [
     ["gold_rate", "Share of test items", "0 to 1"],
     ["gold_rate_new", "The same for new people", "0 to 1"],
-    ["gold_new", "New until so many test items"],
+    ["gold_new", "New for at least so many test items", "and until they speak for the person; 0: nobody is new"],
     ["repeat_rate", "Share of swapped repeats", "0 to 1"],
     ["repeat_after", "Answers between task and repeat"],
     ["gate", "People are stopped"],
