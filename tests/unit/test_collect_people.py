@@ -273,3 +273,12 @@ def test_events_written_at_once_make_one_chain(store: Store) -> None:
     page = events.read_events(store, limit=3)
     assert [e.seq for e in page] == [8, 7, 6]
     assert [e.seq for e in events.read_events(store, before=6, limit=2)] == [5, 4]
+
+
+def test_events_name_who_did_it_and_are_found_by_name_or_id(store: Store) -> None:
+    chief = person(store, "Chief")
+    people.update_user(store, person(store, "ann").id, actor=chief.id, groups=("x",))
+    for actor in ("chief", "Chief", chief.id):
+        assert [(e.verb, e.actor) for e in events.read_events(store, actor=actor)] == [("update", chief.handle)]
+    assert {e.actor for e in events.read_events(store, actor="system")} == {"system"}
+    assert events.read_events(store, actor="nobody") == []

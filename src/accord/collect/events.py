@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from accord.collect.columns import as_text, utcnow
 from accord.collect.database import Store
-from accord.collect.schema import AdjudicationRow, AnnotationRow, EventRow
+from accord.collect.schema import AdjudicationRow, AnnotationRow, EventRow, UserRow
 from accord.types import Record
 
 SYSTEM = "system"
@@ -37,6 +37,7 @@ class Event(Record):
     seq: int
     at: datetime
     actor: str
+    """Handle of a user, or `SYSTEM`."""
     verb: str
     object_type: str
     object_id: str
@@ -133,35 +134,35 @@ def _hash(row: dict[str, Any]) -> str:
 
 
 def read_events(
-    store: Store,
-    *,
-    project: str | None = None,
-    before: int | None = None,
-    limit: int = 100,
-    verb: str | None = None,
-    actor: str | None = None,
+    store: Store, *, before: int | None = None, limit: int = 100, verb: str | None = None, actor: str | None = None
 ) -> list[Event]:
     """Return events, newest first.
 
     Args:
         store: an open store.
-        project: id; only what happened in it.
         before: only events with a smaller `seq`, for the next page.
         limit: at most so many.
         verb: only these.
-        actor: user id or "system"; only theirs.
+        actor: handle or id of a user, or "system"; only theirs.
     """
-    query = select(EventRow).order_by(EventRow.seq.desc()).limit(limit)
-    if project is not None:
-        query = query.where(EventRow.project_id == project)
+    query = (
+        select(EventRow, UserRow.handle)
+        .outerjoin(UserRow, UserRow.id == EventRow.actor)
+        .order_by(EventRow.seq.desc())
+        .limit(limit)
+    )
     if before is not None:
         query = query.where(EventRow.seq < before)
-    if verb is not None:
+    if verb:
         query = query.where(EventRow.verb == verb)
-    if actor is not None:
-        query = query.where(EventRow.actor == actor)
+    if actor:
+        query = query.where((EventRow.actor == actor) | (UserRow.handle == actor.lower()))
+    names = Event.model_fields.keys() - {"actor"}
     with store.read() as session:
-        return [Event(**{name: getattr(row, name) for name in Event.model_fields}) for row in session.scalars(query)]
+        return [
+            Event(actor=handle or row.actor, **{name: getattr(row, name) for name in names})
+            for row, handle in session.execute(query)
+        ]
 
 
 def chain_head(store: Store) -> tuple[int, str]:
