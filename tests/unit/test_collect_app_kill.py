@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerProcess
-from pathlib import Path
 from typing import TextIO
 
 import httpx
@@ -33,7 +32,7 @@ KILLS, CLIENTS, TASKS, OVERLAP = 10, 8, 240, 2
 class Server:
     """A server process that can be killed and started again on the same port."""
 
-    def __init__(self, db: Path) -> None:
+    def __init__(self, db: str) -> None:
         self.db = db
         self.port = 0
         self.process: ForkServerProcess | None = None
@@ -41,7 +40,7 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        options = ("--db", str(self.db), "--port", str(self.port), "--no-rate-limit")
+        options = ("--db", self.db, "--port", str(self.port), "--no-rate-limit")
         self.process, self.said = start(command, "collect", "serve", *options)
         found = None
         while found is None:
@@ -111,7 +110,7 @@ def people_at_work(port: int, keys: list[str], acknowledged: dict[str, str]) -> 
             client.close()
 
 
-def wait_until_all_is_done(db: Path) -> None:
+def wait_until_all_is_done(db: str) -> None:
     """Wait for the last label, but not for ever."""
     deadline = time.monotonic() + 120
     with open_store(db) as store:
@@ -123,8 +122,8 @@ def wait_until_all_is_done(db: Path) -> None:
 
 
 @pytest.mark.slow
-def test_kill_nine_ten_times_loses_no_acknowledged_label(tmp_path: Path) -> None:
-    db = tmp_path / "labels.db"
+def test_kill_nine_ten_times_loses_no_acknowledged_label(store_url: str) -> None:
+    db = store_url
     with open_store(db) as store:
         rules = ProjectSettings(
             overlap=OVERLAP, slice_overlap=OVERLAP, escalate_overlap=OVERLAP, gold_rate=0, gold_rate_new=0,
