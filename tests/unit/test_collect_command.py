@@ -11,15 +11,16 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from accord import cli
 from accord.collect import gold, people, reading
-from accord.collect.app.serve import address_of, listen, only_server
-from accord.collect.database import open_store
+from accord.collect.app.serve import address_of, listen, only_server, shared_note
+from accord.collect.database import Store, open_store
 from accord.collect.verdicts import Verdict
 from accord.errors import AccordError, ConfigError
 
@@ -223,6 +224,13 @@ def test_a_second_server_on_one_sqlite_file_is_refused(accord: Any) -> None:
         assert reading.progress(store, "default").tasks.total == 0, "refused before anything is imported"
         with only_server(store):
             pass
+
+
+def test_servers_that_share_a_database_say_what_they_count_alone() -> None:
+    assert shared_note(cast(Store, SimpleNamespace(dialect="sqlite"))) is None
+    assert "each counts requests and failed logins" in (
+        shared_note(cast(Store, SimpleNamespace(dialect="postgresql"))) or ""
+    )
 
 
 def test_serving_needs_no_configuration_and_stops_politely(tmp_path: Path) -> None:

@@ -118,6 +118,9 @@ def serve(  # noqa: PLR0913  (options, all with defaults)
         link = server.first_link(store, address, settings)  # last: it replaces the link of an earlier start
         if link:
             typer.echo(f"first admin (this link works once): {link}")
+        note = server.shared_note(store)
+        if note:
+            typer.echo(note)
         typer.echo(f"labelling site: {address}  (stop with Ctrl-C)")
         sys.stdout.flush()
         server.run(store, taken, settings, trusted_proxies=proxy)

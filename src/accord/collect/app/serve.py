@@ -99,6 +99,16 @@ def address_of(taken: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def shared_note(store: Store) -> str | None:
+    """What an operator has to know where several servers may use one database; None where only one may."""
+    if store.dialect == "sqlite":
+        return None
+    return (
+        "note: several servers may use this database; each counts requests and failed logins for itself, "
+        "so that n servers let n times as many through"
+    )
+
+
 def run(store: Store, taken: socket.socket, settings: AppSettings, *, trusted_proxies: str | None = None) -> None:
     """Serve until SIGINT or SIGTERM; requests under way are finished, then the store is closed.
 
