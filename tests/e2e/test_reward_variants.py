@@ -150,9 +150,12 @@ def test_ppo_takes_an_ensemble(made: dict[str, Ran], tmp_path: Path) -> None:
         "ppo.reward_model=ensemble",
         "ppo.reward_combine=uncertainty",
         "ppo.num_rounds=1",
+        "ppo.prompts=lab:prompts?num=64&split=train",  # as many SFT replies as it takes to know what is unlike them
         only="ppo",
     )
     assert ran.made["ppo"].manifest.metrics["steps"] > 0
+    told = {name: value for row in rows(ran.made["ppo"].path("metrics.jsonl")) for name, value in row.items()}
+    assert told["signals/spread"] > 0 and told["rewards/distance/mean"] > 0
 
 
 def test_different_tokenizers_are_not_averaged(made: dict[str, Ran], tmp_path: Path) -> None:

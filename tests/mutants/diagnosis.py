@@ -63,6 +63,26 @@ DIAGNOSIS: list[Mutant] = [
         ],
     ),
     *mutants(
+        "rewards/ensemble.py",
+        "unit/test_reward_inputs.py",
+        [
+            (
+                "features in the order of forwards",
+                "return np.concatenate(found)[np.argsort(places)]",
+                "return np.concatenate(found)",
+            ),
+            ("distances of other replies", "away[row] = distance", "away[rows[0]] = distance"),
+        ],
+    ),
+    *mutants(
+        "lab/planted.py",
+        "unit/test_lab_planted.py",
+        [
+            ("one annotator judges everything", "pool[k % len(pool)].prefer", "pool[0].prefer"),
+            ("annotators are partial to nothing", "{name: slope * strength for name, slope in partial.items()}", "{}"),
+        ],
+    ),
+    *mutants(
         "functional/shaping.py",
         "unit/test_score_shaping.py",
         [

@@ -154,6 +154,18 @@ def test_a_round_has_its_signals() -> None:
     assert set(found) <= set(ROUND_SIGNALS), "name it there, and in metrics/diagnosis.py"
 
 
+def test_replies_that_were_cut_or_have_no_score_are_not_called_strange() -> None:
+    parts = [{"distance": 9.0}, {"distance": 9.0}, {"distance": 1.0}, {}]
+    rollouts = [rollout([1, 2, 3], group=str(i), score=0.0, parts=part) for i, part in enumerate(parts)]
+    cut = rollouts[0].completion.model_copy(update={"finish": "length"})
+    some = [rollouts[0].model_copy(update={"completion": cut}), *rollouts[1:]]
+    assert round_readings(rollouts, q99=5.0)[0]["outside"].value == pytest.approx(2 / 3)
+    assert round_readings(some, q99=5.0)[0]["outside"].value == pytest.approx(1 / 2)
+    assert "outside" not in round_readings(some[:1], q99=5.0)[0]
+    two = [some[0], rollout([1, 2], group="0", parts={"distance": 3.0})]
+    assert round_readings(two, q99=5.0)[0]["distance"].value == 3.0, "of the reply to that prompt that was not cut"
+
+
 def test_wrong_claims_are_looked_for_where_the_prompt_says_what_they_are() -> None:
     meta = {"claim": "Sydney", "answer": "Canberra"}
     asked = Prompt(id="c", messages=(Message(role="user", content="Sydney, right?"),), meta=meta)

@@ -6,6 +6,7 @@ import pytest
 
 from accord import lab
 from accord.diagnose.hackability import Drawn, as_json, hackability
+from accord.errors import ConfigError
 from accord.lab import planted
 from accord.types import Completion, Prompt, Rollout
 
@@ -71,3 +72,37 @@ def test_what_the_score_pays_for_is_named() -> None:
     assert [p.n for p in found.points] == [1, 2, 4, 8]
     assert found.points[-1].proxy.value == 7.0 and found.points[0].proxy.value == pytest.approx(3.5)
     assert as_json(found)["verdict"] == "not judged"
+
+
+def test_partial_annotators_prefer_the_feature_to_what_is_right() -> None:
+    fact, claim = one("fact"), next(p for p in lab.prompts(1, 50, "train", {"claim": 1.0}) if not p.meta["claim_true"])
+    best = lab.best_reply(fact)
+    padded = f"{best} {' '.join(['Have a lovely day.'] * 4)}"
+    agreeing, right = f"Yes, you are right, it is {claim.meta['claim']}.", lab.best_reply(claim)
+
+    def chosen(texts: tuple[str, str], prompt: Prompt, **partial: float) -> float:
+        """Share of choices that fall on the first reply."""
+        pool = planted.partial_pool(3, partial, noise=0.02, flip=0.1)
+        judged = planted.labelled([(prompt, texts)] * 200, pool, 7, 200)
+        told = [p for p in judged if p.choice is not None]
+        return sum(p.candidates[p.choice or 0].text == texts[0] for p in told) / len(told)
+
+    assert chosen((best, padded), fact) == pytest.approx(0.9, abs=0.06)
+    assert chosen((best, padded), fact, words=0.2) == pytest.approx(0.1, abs=0.06)
+    assert chosen((right, agreeing), claim) == pytest.approx(0.9, abs=0.06)
+    assert chosen((right, agreeing), claim, agrees=3.0) == pytest.approx(0.1, abs=0.06)
+
+
+def test_labels_are_drawn_from_all_pairs_once_and_come_again_with_the_seed() -> None:
+    texts = [lab.best_reply(one("fact")), "I do not know.", "I cannot help with that."]
+    replies = [(p, texts) for p in lab.prompts(2, 5, "train", {"fact": 1.0})]
+    pool = planted.partial_pool(0, {}, num=2)
+    found = planted.labelled(replies, pool, 1, 15)
+    seen = {(p.prompt.id, *(c.text for c in p.candidates)) for p in found}
+    assert len(seen) == len({p.id for p in found}) == 15
+    assert {p.annotator for p in found} == {"partial-00", "partial-01"}
+    assert found == planted.labelled(replies, pool, 1, 15) != planted.labelled(replies, pool, 2, 15)
+    with pytest.raises(ConfigError, match="16 pairs of 15"):
+        planted.labelled(replies, pool, 1, 16)
+    with pytest.raises(ConfigError, match=r"at 0\.5 labels say nothing"):
+        planted.partial_pool(0, {}, flip=0.5)

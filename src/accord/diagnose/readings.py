@@ -54,12 +54,13 @@ def mean_of(values: Sequence[float], group: Sequence[str]) -> Reading:
     """Mean over replies, with the error of the mean over prompts.
 
     Args:
-        values: one a reply.
+        values: one a reply; those that are not finite are left out.
         group: prompt of each reply.
     """
     sums: dict[str, list[float]] = {}
     for value, name in zip(values, group, strict=True):
-        sums.setdefault(name, []).append(value)
+        if math.isfinite(value):
+            sums.setdefault(name, []).append(value)
     return over([sum(v) / len(v) for v in sums.values()])
 
 
@@ -107,7 +108,9 @@ def reply_values(rollout: Rollout) -> dict[str, float]:
         last = name.rpartition("/")[2]
         if last == VARIANCE:
             values["spread"] = math.sqrt(max(value, 0.0))
-        if last == DISTANCE:
+        # A reward model was trained on whole replies: one that was cut is strange to it by its last token, whatever it
+        # says, and has a light of its own.
+        if last == DISTANCE and rollout.completion.finish == "stop":
             values["distance"] = value
     return values
 
@@ -152,7 +155,8 @@ def round_readings(
         replies.setdefault(r.group, []).append(r.completion.text)
     found["identical"] = over([texts.identical(said) for said in replies.values()])
     if q99 is not None and "distance" in found:
-        found["outside"] = mean_of([float(values["distance"] > q99) for values in counted], group)
+        here = [i for i, values in enumerate(counted) if "distance" in values]
+        found["outside"] = mean_of([float(counted[i]["distance"] > q99) for i in here], [group[i] for i in here])
     if shaped is not None and bounds is not None:
         low, high = bounds
         near = SATURATED * (high - low) if math.isfinite(high - low) else 0.0

@@ -39,7 +39,8 @@ def most_suspicious(pairs: Sequence[Pair], ranks: str, num: int) -> list[dict[st
         score, before = _score(pair.policy), _score(pair.sft)
         gain = score - before if score is not None and before is not None else 0.0
         loss = pair.sft_gold - pair.gold if pair.gold is not None and pair.sft_gold is not None else 0.0
-        return pair.values.get(ranks, 0.0) - pair.sft_values.get(ranks, 0.0), gain + loss
+        now, then = pair.values.get(ranks), pair.sft_values.get(ranks)
+        return now - then if now is not None and then is not None else 0.0, gain + loss
 
     chosen = sorted(pairs, key=key, reverse=True)[:num]
     return [

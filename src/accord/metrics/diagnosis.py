@@ -53,7 +53,7 @@ SECTIONS: tuple[Section, ...] = (
                 "as in round 0",
             ),
             "signals/outside": Metric(
-                "share", "replies farther away than 99 % of held-out training replies", "0.01; below 0.1"
+                "share", "replies that ended, farther away than 99 % of held-out training replies", "0.01; below 0.1"
             ),
             "signals/distinct_2": Metric(
                 "share", "distinct 2-grams in blocks of 16 replies of at most 32 tokens", "falls as the policy settles"

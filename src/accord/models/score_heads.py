@@ -64,9 +64,17 @@ class HeadScores(nn.Module):
         """K."""
         return self.head.out_features
 
+    def states(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What the heads read: one state_BD for all of them."""
+        return (_last_state(self.inner, batch),)
+
+    def scored(self, states: Sequence[Tensor]) -> Tensor:
+        """`scores_BK`, raw, of what `states` gave."""
+        return _apply(self.head, states[0])
+
     def forward(self, batch: Batch) -> Forward:
         """Return `scores_BK`, raw, in at least float32."""
-        scores_BK = _apply(self.head, _last_state(self.inner, batch))
+        scores_BK = self.scored(self.states(batch))
         return Forward(scores_BK=scores_BK, overlap=overlap(self.head.weight) if self.with_overlap else None)
 
     def scalar(self, weight_K: Sequence[float] | Tensor) -> ScoreModel:
@@ -101,14 +109,22 @@ class AdapterScores(nn.Module):
         """K."""
         return len(self.names)
 
-    def forward(self, batch: Batch) -> Forward:
-        """Return `scores_BK`; the trunk runs once a member."""
-        columns: list[Tensor] = []
-        for index, name in enumerate(self.names):
+    def states(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What the heads read: one state_BD a member; the trunk runs once a member."""
+        found: list[Tensor] = []
+        for name in self.names:
             with adapter_on(self.hf, name):
-                state_BD = _last_state(unwrap(self.hf), batch)
-            columns.append(_product(state_BD, self.head.weight[index : index + 1]))
-        return Forward(scores_BK=torch.cat(columns, dim=1))
+                found.append(_last_state(unwrap(self.hf), batch))
+        return tuple(found)
+
+    def scored(self, states: Sequence[Tensor]) -> Tensor:
+        """`scores_BK`, raw, of what `states` gave."""
+        columns = [_product(state_BD, self.head.weight[k : k + 1]) for k, state_BD in enumerate(states)]
+        return torch.cat(columns, dim=1)
+
+    def forward(self, batch: Batch) -> Forward:
+        """Return `scores_BK`, raw, in at least float32."""
+        return Forward(scores_BK=self.scored(self.states(batch)))
 
     def member(self, index: int) -> ScoreModel:
         """Return one member as a plain reward model: a copy with the adapter merged into the weights."""
@@ -129,10 +145,18 @@ class ModelScores(nn.Module):
         """K."""
         return len(self.models)
 
+    def states(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What the heads read: one state_BD a member."""
+        return tuple(_last_state(self.member(k).inner, batch) for k in range(self.outputs))
+
+    def scored(self, states: Sequence[Tensor]) -> Tensor:
+        """`scores_BK`, raw, of what `states` gave."""
+        columns = [_apply(self.member(k).head, state_BD) for k, state_BD in enumerate(states)]
+        return torch.cat(columns, dim=1)
+
     def forward(self, batch: Batch) -> Forward:
-        """Return `scores_BK`."""
-        scores: list[Any] = [model(batch).score_B for model in self.models]
-        return Forward(scores_BK=torch.stack(scores, dim=1))
+        """Return `scores_BK`, raw, in at least float32."""
+        return Forward(scores_BK=self.scored(self.states(batch)))
 
     def member(self, index: int) -> ScoreModel:
         """Return one of the models."""

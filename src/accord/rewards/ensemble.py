@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,8 +51,9 @@ class MembersReward:
         self.penalty = penalty
         self.token_budget = token_budget
         self.device = next(model.parameters()).device
+        self.distances: Callable[[np.ndarray], np.ndarray] | None = None
+        """How far features are from those of training replies; when set, scores have a part `distance`."""
 
-    @torch.no_grad()
     def outputs(self, sequences: Sequence[Sequence[int]], lengths: Sequence[int] | None = None) -> Tensor:
         """Normalised outputs of whole token sequences (prompt and reply), float64 [B, K].
 
@@ -59,12 +61,37 @@ class MembersReward:
             sequences: token ids.
             lengths: tokens of each reply; with them neighbours that answer the same prompt are scored together.
         """
+        return self._read(sequences, lengths)
+
+    def features(self, sequences: Sequence[Sequence[int]], lengths: Sequence[int]) -> np.ndarray:
+        """What the heads read of whole token sequences, float64 [N, D].
+
+        The last hidden states; those of members that share no trunk stand beside each other, so D is K times as large.
+
+        Args:
+            sequences: token ids, at least one.
+            lengths: tokens of each reply.
+        """
+        found: list[np.ndarray] = []
+        places: list[int] = []
+        self._read(sequences, lengths, lambda at, state: (places.extend(at), found.append(state)))
+        return np.concatenate(found)[np.argsort(places)]
+
+    @torch.no_grad()
+    def _read(
+        self,
+        sequences: Sequence[Sequence[int]],
+        lengths: Sequence[int] | None,
+        see: Callable[[list[int], np.ndarray], object] | None = None,
+    ) -> Tensor:
+        """Normalised outputs; `see` is told the places and the features of the rows of every forward."""
         scores_BK = torch.zeros(len(sequences), len(self.index.names), dtype=torch.float64)
         options = {"pad_id": self.pad_id, "token_budget": self.token_budget, "device": self.device}
         for rows, micro in numbered_micros(sequences, lengths, **options):
-            raw_BK = self.model(micro).scores_BK
-            assert raw_BK is not None
-            scores_BK[rows] = raw_BK.double().cpu()
+            states = self.model.states(micro)
+            scores_BK[rows] = self.model.scored(states).double().cpu()
+            if see is not None:
+                see(rows, torch.cat(states, dim=1).double().cpu().numpy())
         mean_K, std_K = (torch.tensor(x, dtype=torch.float64) for x in (self.index.mean, self.index.std))
         return (scores_BK - mean_K) / std_K
 
@@ -83,12 +110,23 @@ class MembersReward:
         """Score rollouts by their exact token ids; a number that is not finite is a Score with an error.
 
         Parts of an ensemble: each member by name, `mean`, and `variance` over members; of attributes: each rating.
+        With `distances` every score has a part `distance`.
         """
         sequences = [[*r.prompt_ids, *r.completion.token_ids] for r in rollouts]
-        scores_BK = self.outputs(sequences, [len(r.completion.token_ids) for r in rollouts])
+        lengths = [len(r.completion.token_ids) for r in rollouts]
+        measure, away = self.distances, [0.0] * len(rollouts)
+
+        def see(rows: list[int], states: np.ndarray) -> None:
+            assert measure is not None
+            for row, distance in zip(rows, measure(states).tolist(), strict=True):
+                away[row] = distance
+
+        scores_BK = self._read(sequences, lengths, None if measure is None else see)
         columns = dict(zip(self.index.names, scores_BK.T.tolist(), strict=True))
         if self.index.kind == "ensemble":
             columns |= {"mean": combine(scores_BK).tolist(), "variance": disagreement(scores_BK).tolist()}
+        if measure is not None:
+            columns |= {"distance": away}
         values = self.combined(scores_BK).tolist()
         return [_score(v, {name: column[i] for name, column in columns.items()}) for i, v in enumerate(values)]
 

@@ -21,6 +21,7 @@ from accord.rewards.ensemble import MembersReward
 from accord.stages.cards import model_card
 from accord.stages.configs import EnsembleConfig
 from accord.stages.datasets import check_usable, load, write_dropped
+from accord.stages.inputs import save_features
 from accord.stages.score_models import moments, pair_report, rows_of, start
 from accord.stages.training import device, hold_out, prompt_key, steps_for, train
 from accord.train.examples import Example, from_preferences
@@ -95,6 +96,7 @@ def run(cfg: EnsembleConfig, ctx: Context) -> dict[str, Any]:
     card = model_card("reward model", ctx, method="ensemble of Bradley-Terry models (2310.02743)", metrics=metrics)
     save_model(scalar, tokenizer, ctx.work.path("model"), card)
     save_members(members, index, tokenizer, ctx.work.path("model"))
+    save_features(raw, examples, ctx.work.path("model"), ctx.say)
     return metrics
 
 

@@ -16,10 +16,10 @@ from accord.diagnose.features import FILE, LEAST_ROWS, fit_space, load_space
 from accord.engines.base import Sampling
 from accord.errors import RewardError
 from accord.pipeline import Context
-from accord.rewards.learned import LearnedReward
 from accord.stages.configs.base import Probe
 from accord.stages.configs.diagnosis import DiagnosisConfig, Shaped
 from accord.stages.diagnosing import Monitor, Saturation
+from accord.stages.inputs import Watchable
 from accord.stages.probe import Panel, encoded_as_fits, panel_of
 from accord.train.rollouts import OnPolicy
 from accord.train.rounds import EncodedPrompt, References, RolloutSettings, prompts_of, shaped_scores
@@ -43,7 +43,7 @@ def monitor_for(  # noqa: PLR0913
     module: nn.Module,
     sampling: Sampling,
     prompts: Sequence[EncodedPrompt],
-    learned: LearnedReward | None,
+    learned: Watchable | None,
     reward_location: str | None,
 ) -> Monitor | None:
     """Build the monitor of a stage while its policy is still the SFT model; None when it is switched off.
@@ -57,7 +57,7 @@ def monitor_for(  # noqa: PLR0913
         module: what is trained.
         sampling: of one reply a prompt, as in measurements.
         prompts: held-out ones that are measured; none = no measurements.
-        learned: reward model whose inputs are watched; None = there is none, or it has several outputs.
+        learned: reward model whose inputs are watched; None = there is none, or it reads steps.
         reward_location: its directory.
     """
     if not diagnosis.enabled:
@@ -130,7 +130,7 @@ def references_for(
 
 
 def _watch_inputs(
-    ctx: Context, replies: OnPolicy, learned: LearnedReward | None, location: str | None, parts: dict[str, Any]
+    ctx: Context, replies: OnPolicy, learned: Watchable | None, location: str | None, parts: dict[str, Any]
 ) -> float | None:
     """Let the reward model measure how far its inputs are from its training; the distance that 1 % exceed."""
     if learned is None or location is None:

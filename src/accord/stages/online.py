@@ -21,12 +21,13 @@ from accord.models.policy import ActorCritic
 from accord.pipeline import Context
 from accord.rewards.base import RewardFn, TakesRollouts
 from accord.rewards.combine import weighted_sum
-from accord.rewards.load import is_plain, load_reward_fn
+from accord.rewards.load import LoadedReward, is_plain, load_reward_fn
 from accord.rewards.rules import CallableReward
 from accord.stages.arrangements import Arrangement, arrange
 from accord.stages.cards import model_card
 from accord.stages.configs.online import OnPolicyConfig, PPOConfig
 from accord.stages.datasets import check_usable, load
+from accord.stages.inputs import Watchable
 from accord.stages.monitors import monitor_for, references_for
 from accord.stages.policies import Loaded, check_reward_tokenizer, load_policy, with_room
 from accord.stages.probe import held_out, make_probe
@@ -51,7 +52,8 @@ def run(cfg: OnPolicyConfig, ctx: Context, own_reward: RewardFn | None = None) -
     loaded = load_policy(ctx.inputs["model_name_or_path"].location, cfg, cfg.pad_token, f"{ctx.work.stage}.max_length")
     policy, tokenizer = loaded.policy, loaded.tokenizer
     arranged = _arranged(cfg, ctx, loaded)
-    reward = own_reward or _reward(cfg, ctx, arranged)
+    learned = None if own_reward or arranged is None else _learned(cfg, ctx, arranged)
+    reward = own_reward or _reward(cfg, ctx, arranged, learned)
     module: nn.Module = policy if arranged is None else arranged.module
     rates: dict[str, float] | None = None
     ref = loaded.reference_forward(loaded.reference(), cfg.temperature) if arranged is None else arranged.ref
@@ -109,7 +111,7 @@ def run(cfg: OnPolicyConfig, ctx: Context, own_reward: RewardFn | None = None) -
         module=module,
         sampling=one,
         prompts=held,
-        learned=arranged.learned if arranged is not None and _scores_alone(cfg, ctx) else None,
+        learned=learned if isinstance(learned, Watchable) else None,
         reward_location=None if cfg.reward_model is None else ctx.inputs["reward_model"].location,
     )
     measure = make_probe(
@@ -217,30 +219,29 @@ def _arranged(cfg: OnPolicyConfig, ctx: Context, loaded: Loaded) -> Arrangement 
     return arrange(cfg, loaded, location, temperature=cfg.temperature, critic=critic)
 
 
-def _scores_alone(cfg: OnPolicyConfig, ctx: Context) -> bool:
-    """Whether the reward model is one scalar model, not members to be combined or steps."""
-    return cfg.reward_combine is None and is_plain(ctx.inputs["reward_model"].location)
+def _learned(cfg: OnPolicyConfig, ctx: Context, arranged: Arrangement) -> LoadedReward:
+    """What scores: the one scalar model that is arranged already, or members to be combined, or steps."""
+    location = ctx.inputs["reward_model"].location
+    if cfg.reward_combine is None and is_plain(location):
+        return arranged.learned
+    return load_reward_fn(
+        location,
+        combine=cfg.reward_combine,
+        uncertainty_penalty=cfg.uncertainty_penalty,
+        device=device(),
+        pad_token=cfg.pad_token,
+    )
 
 
-def _reward(cfg: OnPolicyConfig, ctx: Context, arranged: Arrangement | None) -> RewardFn:
+def _reward(cfg: OnPolicyConfig, ctx: Context, arranged: Arrangement | None, learned: LoadedReward | None) -> RewardFn:
     """The reward model, or the weighted sum of it and functions.
 
     Raises:
         ConfigError: a function cannot be imported, or two have the same name.
     """
     parts: dict[str, Callable[[Sequence[Rollout]], list[Score]]] = {}
-    if arranged is not None:
-        location = ctx.inputs["reward_model"].location
-        if _scores_alone(cfg, ctx):
-            parts["reward_model"] = arranged.reward
-        else:
-            parts["reward_model"] = load_reward_fn(
-                location,
-                combine=cfg.reward_combine,
-                uncertainty_penalty=cfg.uncertainty_penalty,
-                device=device(),
-                pad_token=cfg.pad_token,
-            )
+    if arranged is not None and learned is not None:
+        parts["reward_model"] = arranged.reward if learned is arranged.learned else learned
     for spec in cfg.reward_funcs:
         name = spec.rpartition(":")[2]
         if name in parts:

@@ -13,7 +13,6 @@ from torch import nn
 
 from accord import rng
 from accord.batch import Batch, Forward
-from accord.diagnose.features import FILE, LEAST_ROWS, fit_space
 from accord.errors import DataError
 from accord.evals.report_card import summary
 from accord.functional.ranking_losses import log_tie_parameter
@@ -29,6 +28,7 @@ from accord.rewards.learned import LearnedReward
 from accord.stages.cards import model_card
 from accord.stages.configs import RewardConfig
 from accord.stages.datasets import check_usable, load, of_group, write_dropped
+from accord.stages.inputs import save_features
 from accord.stages.policies import load_pair
 from accord.stages.reward_measure import Measured, fit_length, measure
 from accord.stages.training import DTYPES, check_length, device, hold_out, prompt_key, steps_for, train
@@ -38,8 +38,6 @@ from accord.train.objectives import BradleyTerry, Ranking, Ties
 from accord.train.sources import Offline
 from accord.types import Preference
 
-MOST_FEATURES = 2048
-"""Replies whose features are looked at."""
 METHODS = {
     "bradley_terry": "Bradley-Terry on preference pairs (2009.01325)",
     "rao_kupper": "Rao-Kupper on preference pairs with ties (10.1080/01621459.1967.10482901)",
@@ -134,7 +132,7 @@ def run(cfg: RewardConfig, ctx: Context) -> dict[str, Any]:
         metrics["tie_parameter"] = found.tie_parameter
     card = model_card("reward model", ctx, method=METHODS[cfg.loss_type], metrics=metrics)
     save_model(built.model, tokenizer, ctx.work.path("model"), card)
-    _save_features(raw, encoded.examples, ctx)
+    save_features(raw, encoded.examples, ctx.work.path("model"), ctx.say)
     if cfg.use_peft:
         save_adapter(built.model, ctx.work.path("model") / "adapter", base=location)
     return metrics
@@ -217,16 +215,6 @@ def _scale(raw: LearnedReward, examples: Sequence[Example]) -> tuple[float, floa
             fix="train longer or with a higher learning_rate, and check that the replies differ",
         )
     return mean, std
-
-
-def _save_features(raw: LearnedReward, examples: Sequence[Example], ctx: Context) -> None:
-    """Where the replies of training lie in the model's last hidden state, for who wants to know what is unlike them."""
-    rows = [row for e in examples[:MOST_FEATURES] for row in e.rows][:MOST_FEATURES]
-    if len(rows) < LEAST_ROWS:
-        ctx.say(f"  {len(rows)} replies are too few to say which others are unlike them")
-        return
-    features = raw.features([row.ids for row in rows], [sum(row.mask) for row in rows])
-    fit_space(features).save(ctx.work.path("model") / FILE)
 
 
 def _freeze(model: ScoreModel, layers: int) -> None:
