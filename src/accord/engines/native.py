@@ -10,7 +10,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from accord.engines.grouped import GroupedDecoder
 from accord.engines.llama import LlamaStep, obstacle
 from accord.engines.schedule import Schedule
 from accord.engines.stops import Decode
+from accord.engines.watching import Watch, WatchedSchedule
 from accord.errors import EngineError
 from accord.models.attention import use_attention
 from accord.models.precision import runs_in_bfloat16
@@ -129,9 +131,45 @@ class NativeEngine:
         Raises:
             EngineError: the request cannot be answered, or the model's logits are not finite.
         """
-        if self._closed:
-            raise EngineError("the engine is closed", fix="make a new engine")
+        self._check_open()
         check_request(prompts, sampling, seeds, vocab_size=self._vocab_size, max_length=self._max_length)
+        return self._run(Schedule, prompts, sampling, seeds)
+
+    def generate_watched(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        *,
+        seeds: Sequence[int],
+        limits: Sequence[int],
+        watch: Watch,
+    ) -> list[Completion]:
+        """Generate as `generate` does, each prompt with a limit of its own, showing every token to `watch`.
+
+        Args:
+            prompts: token ids, each at least one.
+            sampling: the distribution and stops; its max_new_tokens is not read.
+            seeds: one per prompt.
+            limits: most new tokens of each prompt's completions, at least 1.
+            watch: sees every token, and may end rows that nobody wants any more.
+
+        Raises:
+            EngineError: as `generate`.
+        """
+        self._check_open()
+        for ids, seed, limit in zip(prompts, seeds, limits, strict=True):
+            one = replace(sampling, max_new_tokens=limit)
+            check_request([ids], one, [seed], vocab_size=self._vocab_size, max_length=self._max_length)
+        longest = replace(sampling, max_new_tokens=max(limits, default=1))
+        return self._run(partial(WatchedSchedule, limits=limits, watch=watch), prompts, longest, seeds)
+
+    def _run(
+        self,
+        schedule: Callable[..., Schedule],
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int] | None,
+    ) -> list[Completion]:
         if not prompts:
             return []
         if seeds is None:
@@ -146,7 +184,7 @@ class NativeEngine:
             refilled=total > slots,
         )
         with _inference(self.model), torch.no_grad():
-            return Schedule(
+            return schedule(
                 self._decoder(room),
                 prompts,
                 sampling,
@@ -158,6 +196,10 @@ class NativeEngine:
                 device=next(self.model.parameters()).device,
                 on_progress=self.on_progress,
             ).run()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError("the engine is closed", fix="make a new engine")
 
     def update_weights(self, policy: object, version: int) -> None:
         """Record the version; the weights are the learner's own, so there is nothing to copy.
