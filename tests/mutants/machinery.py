@@ -6,6 +6,7 @@ from mutants.mutant import mutants
 
 _CREDIT = "unit/test_guards_credit.py"
 _ROLLOUTS = "unit/test_train_rollouts.py"
+_STEP = "unit/test_engine_step.py"
 
 MACHINERY = [
     *mutants(
@@ -234,6 +235,7 @@ MACHINERY = [
                 "searchsorted(cdf_BK, target_B1, right=True)",
                 "searchsorted(cdf_BK, target_B1)",
             ),
+            ("the largest uniform reaches the end", "_BELOW_ONE = 1 - 2**-52", "_BELOW_ONE = 1.0"),
             (
                 "log-probabilities of the untempered logits",
                 "logps.append(mass.gather(",
@@ -246,41 +248,88 @@ MACHINERY = [
         ],
     ),
     *mutants(
-        "engines/llama.py",
-        "unit/test_engine_llama.py",
+        "engines/step.py",
+        _STEP,
         [
-            ("rotation turns the wrong way", "torch.cat((-half, half))", "torch.cat((half, -half))"),
-            ("Llama obeys a window it ignores", 'if type(inner).__name__ == "MistralForCausalLM" else', "or"),
-            ("heads keep their norms to themselves", 'if hasattr(attention, "q_norm"):', "if False:"),
-            ("a bfloat16 trunk steps in float32", "if runs_in_bfloat16(self._trunk) else None", "if False else None"),
-            ("adapters are skipped", "if type(p) is not nn.Linear)", "if not hasattr(p, 'weight'))"),
-            ("hooks are skipped", "if module._forward_hooks or", "if"),
+            (
+                "rotation turns the wrong way",
+                "(-sin_1PR[..., :half], sin_1PR[..., half:])",
+                "(sin_1PR[..., :half], -sin_1PR[..., half:])",
+            ),
+            ("every embedding has a table", 'if scaling not in {"dynamic", "longrope"}:', "if True:"),
+            ("heads keep their norms to themselves", "if layer.query_norm is not None and", "if False and"),
+            ("MLPs beside attention follow it", "before_BH if self._parallel else hidden_BH", "hidden_BH"),
+            ("a bfloat16 trunk steps in float32", "if runs_in_bfloat16(anatomy.trunk) else None", "if False else None"),
+            ("adapters are skipped", "if not type(module).__module__.startswith(_PLAIN):", "if False:"),
+            ("hooks are skipped", "if module is not embeddings and (module._forward_hooks or", "if (False and"),
         ],
     ),
     *mutants(
+        "engines/anatomy.py",
+        _STEP,
+        [
+            ("Gemma's norms lack their one", "weight=weight.detach() + shift", "weight=weight.detach()"),
+            ("every GELU is the same", 'return Activation(F.gelu, "none")', 'return Activation(F.gelu, "tanh")'),
+        ],
+    ),
+    *mutants(
+        "engines/llama.py",
+        _STEP,
+        [
+            (
+                "Llama obeys a window it ignores",
+                ' if type(model).__name__ in {"MistralForCausalLM", "Phi3ForCausalLM"} else None',
+                "",
+            ),
+            ("layers without rotation turn", 'rotary if getattr(attention, "use_rope", True) else None', "rotary"),
+            (
+                "both kinds of Gemma's layers turn alike",
+                "rotary = attention.layer_type if",
+                'rotary = "full_attention" if',
+            ),
+        ],
+    ),
+    *mutants("engines/gpt2.py", _STEP, [("positions are left out", " + trunk.wpe(position_B)", "")]),
+    *mutants(
+        "engines/neox.py",
+        _STEP,
+        [("a head's three parts are taken for heads", "(heads, 3, -1)).transpose(0, 1)", "(heads, 3, -1))")],
+    ),
+    *mutants(
         "engines/weights.py",
-        "unit/test_engine_llama.py",
-        [("biases are left out", "self._bias_O = None if bias_O is None else", "self._bias_O = None and")],
+        _STEP,
+        [
+            ("biases are left out", "torch.cat(biases).to(self._inner) if biases else None", "None"),
+            ("what goes past is lost", "return out_BO if onto_BO is None else out_BO + onto_BO", "return out_BO"),
+        ],
     ),
     *mutants(
         "engines/grouped.py",
-        "unit/test_engine_llama.py",
+        _STEP,
         [
-            ("the window is one short", "self._columns.stop - window)", "self._columns.stop - window + 1)"),
+            ("the window is one short", "max(first, end - window)", "max(first, end - window + 1)"),
             (
                 "the window on the prompt is one long",
-                "self._place_SC[:, None] >= window",
-                "self._place_SC[:, None] > window",
+                "seats.place_SC[:, None] >= window",
+                "seats.place_SC[:, None] > window",
             ),
-            ("columns of earlier rows are seen", "column_W < start_B[:, None]", "column_W < 0 * start_B[:, None]"),
-            ("columns left of a prompt are seen", "column_C < start_S[:, None]", "column_C < 0 * start_S[:, None]"),
-            ("a prompt that moves leaves its keys", "buffer[new] = buffer[old]", "pass"),
+            ("columns of earlier rows are seen", "device=device) < start_B1", "device=device) < 0 * start_B1"),
+            ("columns left of a prompt are seen", "_hidden(place_SC < 0,", "_hidden(place_SC < -99,"),
             (
-                "a row that moves leaves its keys",
-                "buffer[to, :, : self._column] = buffer[row, :, : self._column]",
+                "a prompt that moves leaves its keys",
+                "self._prompt_cache[:, :, new] = self._prompt_cache[:, :, old]",
                 "pass",
             ),
-            ("samples answer for the first", "[seats.slot_B, seats.place_B]", "[seats.slot_B, seats.place_B * 0]"),
+            (
+                "a row that moves leaves its keys",
+                "cache[to, :, : self._column] = cache[row, :, : self._column]",
+                "pass",
+            ),
+            (
+                "samples answer for the first",
+                "* size + place_B[:, None]).flatten()",
+                "* size).expand(-1, heads).flatten()",
+            ),
             ("rows move left and keep their columns", "self._start = [start - first for start in self._start]", "pass"),
             ("a prompt is stored for every admission", "            if ids in place:\n                continue\n", ""),
         ],

@@ -1,4 +1,4 @@
-"""Decoding for Llama-shaped models: a prompt's keys and values are kept, and read, once for all of its samples.
+"""Decoding by written-out steps: a prompt's keys and values are kept, and read, once for all of its samples.
 
 At a step every sample attends to its prompt and to its own tokens. Kept apart, the prompt's keys are the right-hand
 side of one product with the queries of all samples, instead of being copied to, and read for, each of them: eight
@@ -6,10 +6,11 @@ samples read an eighth of the memory. The scores of both parts share one softmax
 over the whole row.
 
 Prompts are right-aligned and numbered 0..S-1. Rows write the column of the step among their own tokens; a mask hides
-what lies left of a row's first, which only rows that joined later need.
+what lies left of a row's first, which only rows that joined later need. What stays the same over the layers of a step,
+or over the steps between two changes of the rows, is worked out once: masks, views of the cache, orders of rows.
 
-Legend: B rows, S prompts, G samples of a prompt, K key heads, Q query heads a key head, D head size, C prompt columns,
-W own columns.
+Legend: B rows, S prompts, G samples of a prompt, L layers, N heads (queries, keys and values), H query heads, K key
+heads, Q query heads a key head, D head size, C prompt columns, W own columns.
 """
 
 # ruff: noqa: N815 - fields carry shape suffixes
@@ -22,19 +23,32 @@ import torch
 from torch import Tensor, nn
 
 from accord.engines.cache import Prefilled, accepted_arguments, prefill
-from accord.engines.llama import LlamaStep
+from accord.engines.step import DecodingStep
 
 
 @dataclass(frozen=True)
-class _Seating:
-    """Which samples belong to which prompt; made anew when rows come or go."""
+class _Seats:
+    """Which samples belong to which prompt, and what they see of it; made anew when rows come or go.
 
-    member_SG: Tensor | None
-    """Row of each sample; prompts with fewer samples repeat one. None = rows lie like that already."""
-    slot_B: Tensor
-    place_B: Tensor
+    A prompt with fewer samples than others repeats one.
+    """
+
     size: int
     """G."""
+    row_SG: Tensor
+    """Row of each seat."""
+    seat_R: Tensor
+    """Row and key head of each seat, [S * K * G], among [B * K]."""
+    stand_R: Tensor
+    """Seat of each row and key head, [B * K], among [S * K * G]."""
+    keys: tuple[Tensor, ...]
+    """Of the prompts, [S * K, D, C] per layer."""
+    values: tuple[Tensor, ...]
+    """Of the prompts, [S * K, C, D] per layer."""
+    place_SC: Tensor
+    """Position of each column's token in its prompt; negative left of the first."""
+    hide_R1C: Tensor | None
+    """Added to scores, [S * K, 1, C]; None = all prompts are equally long."""
 
 
 class GroupedDecoder:
@@ -54,7 +68,7 @@ class GroupedDecoder:
     def __init__(
         self,
         model: nn.Module,
-        step: LlamaStep,
+        step: DecodingStep,
         *,
         prompts: int,
         longest: int,
@@ -68,12 +82,12 @@ class GroupedDecoder:
         self._accepts = accepted_arguments(model)
         self._new_tokens = new_tokens
         self._device = next(model.parameters()).device
-        heads, size, dtype = step.key_heads, step.head_size, step.cache_dtype
 
-        def room(rows: int, columns: int) -> list[tuple[Tensor, Tensor]]:
+        def room(rows: int, columns: int) -> Tensor:
+            """Keys and values, [L, 2, rows, K, columns, D]."""
             # Zeros, not empty: a masked NaN would still spread through 0 * NaN.
-            both = torch.zeros(step.layers, 2, rows, heads, columns, size, dtype=dtype, device=self._device)
-            return [(keys, values) for keys, values in both]
+            shape = (step.layers, 2, rows, step.key_heads, columns, step.head_size)
+            return torch.zeros(shape, dtype=step.dtype, device=self._device)
 
         self._prompt_cache, self._own_cache = room(prompts, longest), room(slots, own_columns)
         self._longest, self._own_columns = longest, own_columns
@@ -85,8 +99,7 @@ class GroupedDecoder:
         """Own column of each row's first token."""
         self._column = 0
         self._length_B = torch.zeros(0, dtype=torch.long, device=self._device)
-        self._seating: _Seating | None = None
-        self._hide_SC: Tensor | None = None
+        self._seats: _Seats | None = None
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Prefilled:
         """Run the prompts once."""
@@ -103,9 +116,9 @@ class GroupedDecoder:
                 continue
             slot = place[ids] = len(self._prompts)
             self._prompts.append(ids)
-            for cache, *fresh in zip(self._prompt_cache, prefilled.keys, prefilled.values, strict=True):
-                for buffer, tensor in zip(cache, fresh, strict=True):
-                    buffer[slot, :, self._longest - len(ids) :] = tensor[index, :, width - len(ids) :]
+            for both, *fresh in zip(self._prompt_cache, prefilled.keys, prefilled.values, strict=True):
+                for cache, tensor in zip(both, fresh, strict=True):
+                    cache[slot, :, self._longest - len(ids) :] = tensor[index, :, width - len(ids) :]
         if self._column + self._new_tokens > self._own_columns:
             self._move_left()
         slots = [place[prefilled.prompts[index]] for index in chosen]
@@ -118,16 +131,11 @@ class GroupedDecoder:
 
     def step(self, token_B: Tensor, live_B: Tensor) -> Tensor:
         """Append a token to every row and return the next logits [B, V]; rows not live do not advance."""
-        assert self._seating is not None
-        first, end = min(self._start), self._column + 1
-        hide_B1W = None
-        if len(set(self._start)) > 1:
-            start_B = torch.tensor(self._start, device=self._device)
-            column_W = torch.arange(first, end, device=self._device)
-            hide_B1W = _hidden(column_W < start_B[:, None], self._step.score_dtype)[:, None]
-        attention = _Attention(self, self._seating, hide_B1W, slice(first, end))
-        logits_BV = self._step(token_B, self._length_B[:, None], attention)
-        self._column = end
+        assert self._seats is not None
+        own = self._own_cache[:, :, : self.rows, :, : self._column + 1]
+        attention = _Attention(own, self._start, self._length_B, self._seats)
+        logits_BV = self._step(token_B, self._length_B, attention)
+        self._column += 1
         self._length_B = self._length_B + live_B
         return logits_BV
 
@@ -137,9 +145,8 @@ class GroupedDecoder:
         moved = [(to, row) for to, row in enumerate(kept) if to != row]
         if moved:
             to, row = (torch.tensor(side, device=self._device) for side in zip(*moved, strict=True))
-            for cache in self._own_cache:
-                for buffer in cache:
-                    buffer[to, :, : self._column] = buffer[row, :, : self._column]
+            for cache in self._own_cache.flatten(0, 1):
+                cache[to, :, : self._column] = cache[row, :, : self._column]
         self._slot, self._start = [self._slot[row] for row in kept], [self._start[row] for row in kept]
         self._length_B = self._length_B[source]
         self.rows = len(kept)
@@ -157,148 +164,133 @@ class GroupedDecoder:
         for old, new in target.items():
             if old != new:
                 self._prompts[new] = self._prompts[old]
-                for cache in self._prompt_cache:
-                    for buffer in cache:
-                        buffer[new] = buffer[old]
+                self._prompt_cache[:, :, new] = self._prompt_cache[:, :, old]
         del self._prompts[len(used) :]
         self._slot = [target[slot] for slot in self._slot]
 
     def _move_left(self) -> None:
         """Shift the rows' own tokens to the first columns."""
         first = min(self._start, default=self._column)
-        for cache in self._own_cache:
-            for buffer in cache:
-                buffer[: self.rows, :, : self._column - first] = buffer[: self.rows, :, first : self._column].clone()
+        for cache in self._own_cache.flatten(0, 1):
+            cache[: self.rows, :, : self._column - first] = cache[: self.rows, :, first : self._column].clone()
         self._start = [start - first for start in self._start]
         self._column -= first
 
     def _seat(self) -> None:
         """Work out which rows read which prompt, and what hides where prompts are shorter than the longest."""
         if not self.rows:
-            self._seating = self._hide_SC = None
+            self._seats = None
             return
         rows_of: list[list[int]] = [[] for _ in self._prompts]
         place: list[int] = []
         for row, slot in enumerate(self._slot):
             place.append(len(rows_of[slot]))
             rows_of[slot].append(row)
-        size = max(map(len, rows_of))
-        member = [rows + rows[-1:] * (size - len(rows)) for rows in rows_of]
-        in_order = [row for rows in member for row in rows] == list(range(self.rows))
-        self._seating = _Seating(
-            None if in_order else torch.tensor(member, device=self._device),
-            torch.tensor(self._slot, device=self._device),
-            torch.tensor(place, device=self._device),
-            size,
-        )
+        size, heads = max(map(len, rows_of)), self._step.key_heads
+        row_SG = torch.tensor([rows + rows[-1:] * (size - len(rows)) for rows in rows_of], device=self._device)
+        slot_B, place_B = torch.tensor([self._slot, place], device=self._device)
+        head_K1 = torch.arange(heads, device=self._device)[:, None]
         lengths = [len(ids) for ids in self._prompts]
-        self._width = max(lengths)
-        self._hide_SC = None
-        if min(lengths) < self._width:
-            column_C = torch.arange(self._width, device=self._device)
-            start_S = self._width - torch.tensor(lengths, device=self._device)
-            self._hide_SC = _hidden(column_C < start_S[:, None], self._step.score_dtype)
-
-    def prompt_place_SC(self) -> Tensor:  # noqa: N802
-        """Position of each column's token in its prompt; negative left of the first."""
-        lengths = torch.tensor([len(ids) for ids in self._prompts], device=self._device)
-        return torch.arange(self._width, device=self._device) - (self._width - lengths)[:, None]
+        width = max(lengths)
+        column_C = torch.arange(width, device=self._device)
+        place_SC = column_C - (width - torch.tensor(lengths, device=self._device))[:, None]
+        hide_R1C = _hidden(place_SC < 0, self._step.dtype) if min(lengths) < width else None
+        store = self._prompt_cache[:, :, : len(lengths), :, self._longest - width :].flatten(2, 3)
+        self._seats = _Seats(
+            size=size,
+            row_SG=row_SG,
+            seat_R=(row_SG[:, None] * heads + head_K1).flatten(),
+            stand_R=((slot_B[:, None] * heads + head_K1[:, 0]) * size + place_B[:, None]).flatten(),
+            keys=store[:, 0].mT.unbind(),
+            values=store[:, 1].unbind(),
+            place_SC=place_SC,
+            hide_R1C=None if hide_R1C is None else hide_R1C.repeat_interleave(heads, 0)[:, None],
+        )
 
 
 def _hidden(hide: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(hide.shape, dtype=dtype, device=hide.device).masked_fill_(hide, -torch.inf)
 
 
+@dataclass(frozen=True)
+class _Sight:
+    """What a step's queries see, by the window of the layer."""
+
+    keys: tuple[Tensor, ...]
+    """Of the rows' own tokens, [B * K, D, W] per layer."""
+    values: tuple[Tensor, ...]
+    """[B * K, W, D] per layer."""
+    hide_own_R1W: Tensor | None
+    """Added to scores, [B * K, 1, W]."""
+    hide_prompt_RGC: Tensor | None
+    """Added to scores, [S * K, 1 or G * Q, C]."""
+
+
 class _Attention:
-    """Attention of one step, layer by layer."""
+    """Attention of one step, layer by layer.
 
-    def __init__(self, decoder: GroupedDecoder, seating: _Seating, hide_B1W: Tensor | None, columns: slice) -> None:
-        self._decoder, self._seating, self._columns = decoder, seating, columns
-        self._hide_B1W = hide_B1W
-        self._place_SC: Tensor | None = None
+    Args:
+        own_cache: keys and values of the rows' own tokens [L, 2, B, K, columns, D], up to the column of this step.
+        start: column of each row's first token.
+        length_B: place of each row's token.
+        seats: the rows' prompts.
+    """
 
-    def __call__(
-        self, layer: int, query_BHD: Tensor, key_BKD: Tensor, value_BKD: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
-        """Store the step's keys and values and return what the queries see, [B, H * D].
+    def __init__(self, own_cache: Tensor, start: list[int], length_B: Tensor, seats: _Seats) -> None:
+        self._cache, self._start, self._length_B, self._seats = own_cache, start, length_B, seats
+        self._fresh = own_cache[..., -1, :].unbind()
+        """Where a layer's new keys and values go, [2, B, K, D]."""
+        self._sights: dict[int | None, _Sight] = {}
 
-        Args:
-            layer: number of the layer.
-            query_BHD: queries, heads of one key head together.
-            key_BKD: keys of the step's tokens.
-            value_BKD: their values.
-            scaling: of the scores.
-            window: tokens a query sees, its own included; None = all.
-        """
-        decoder = self._decoder
-        rows, heads, size = key_BKD.shape
-        prompt_keys, prompt_values = decoder._prompt_cache[layer]
-        keys, values = decoder._own_cache[layer]
-        keys[:rows, :, self._columns.stop - 1], values[:rows, :, self._columns.stop - 1] = key_BKD, value_BKD
-        first = self._columns.start if window is None else max(self._columns.start, self._columns.stop - window)
-        own = slice(first, self._columns.stop)
-        query_BKQD = query_BHD.view(rows, heads, -1, size)
-        queries = query_BKQD.shape[2]
-
-        own_BKQW = _product(
-            query_BKQD.flatten(0, 1), keys[:rows].flatten(0, 1)[:, own].mT, scaling, self._hide_own(first, heads)
-        ).view(rows, heads, queries, -1)
-        store = slice(decoder._longest - decoder._width, decoder._longest)
-        prompts = len(decoder._prompts)
-        prompt_SKRC = _product(
-            self._seated(query_BKQD),
-            prompt_keys[:prompts].flatten(0, 1)[:, store].mT,
-            scaling,
-            self._hide_prompt(heads, queries, window),
+    def __call__(self, layer: int, qkv_BND: Tensor, scaling: float, window: int | None) -> Tensor:
+        """Store the step's keys and values and return what the queries see; see `accord.engines.step.Attention`."""
+        seats, fresh = self._seats, self._fresh[layer]
+        _, rows, heads, size = fresh.shape
+        fresh.copy_(qkv_BND[:, -2 * heads :].unflatten(1, (2, heads)).transpose(0, 1))
+        query_RQD = (qkv_BND[:, : -2 * heads] * scaling).view(rows * heads, -1, size)
+        queries = query_RQD.shape[1]
+        if window not in self._sights:
+            self._sights[window] = self._look(window, queries)
+        sight = self._sights[window]
+        # Rows stand in the order of [B, K], and sit in that of [S, K, G].
+        own_RQW = _product(query_RQD, sight.keys[layer], sight.hide_own_R1W)
+        seated = (len(seats.keys[layer]), seats.size * queries, -1)
+        prompt_RGC = _product(
+            query_RQD.index_select(0, seats.seat_R).view(*seated[:2], size), seats.keys[layer], sight.hide_prompt_RGC
         )
-        score = torch.cat((prompt_SKRC, self._seated(own_BKQW)), -1)
+        score_RGT = torch.cat((prompt_RGC, own_RQW.index_select(0, seats.seat_R).view(seated)), -1)
         # Half precision is softened in float32, as the model's own attention does.
-        weight = score.softmax(-1, dtype=torch.float32 if score.itemsize < 4 else None).to(values.dtype)
-        out_SKRD = torch.bmm(weight[..., : decoder._width], prompt_values[:prompts].flatten(0, 1)[:, store])
-        own_weight = self._standing(weight[..., decoder._width :], heads, queries)
-        out_BKQD = torch.baddbmm(
-            self._standing(out_SKRD, heads, queries).flatten(0, 1),
-            own_weight.flatten(0, 1),
-            values[:rows].flatten(0, 1)[:, own],
+        exact = torch.float32 if score_RGT.itemsize < 4 else None
+        weight_RGT = score_RGT.softmax(-1, dtype=exact).to(score_RGT.dtype)
+        columns = prompt_RGC.shape[-1]
+        prompt_RGD = torch.bmm(weight_RGT[..., :columns], seats.values[layer])
+        own_RQW = weight_RGT.view(-1, queries, weight_RGT.shape[-1])[..., columns:]
+        mixed_RQD = torch.baddbmm(
+            prompt_RGD.view(-1, queries, size).index_select(0, seats.stand_R),
+            own_RQW.index_select(0, seats.stand_R),
+            sight.values[layer],
         )
-        return out_BKQD.view(rows, -1)
+        return mixed_RQD.view(rows, -1)
 
-    def _seated(self, x_BKQN: Tensor) -> Tensor:
-        """Rows as [S * K, G * Q, N]."""
-        seats, (queries, last) = self._seating, x_BKQN.shape[2:]
-        member = seats.member_SG
-        x = x_BKQN.unflatten(0, (-1, seats.size)) if member is None else x_BKQN[member]
-        return x.transpose(1, 2).reshape(-1, seats.size * queries, last)
-
-    def _standing(self, x: Tensor, heads: int, queries: int) -> Tensor:
-        """Back from [S * K, G * Q, N] to rows, [B, K, Q, N]."""
-        seats = self._seating
-        x_SKGQN = x.view(-1, heads, seats.size, queries, x.shape[-1])
-        if seats.member_SG is None:
-            return x_SKGQN.transpose(1, 2).flatten(0, 1)
-        return x_SKGQN.transpose(1, 2)[seats.slot_B, seats.place_B]
-
-    def _hide_own(self, first: int, heads: int) -> Tensor | None:
-        if self._hide_B1W is None:
-            return None
-        return self._hide_B1W[..., first - self._columns.start :].repeat_interleave(heads, 0)
-
-    def _hide_prompt(self, heads: int, queries: int, window: int | None) -> Tensor | None:
-        decoder, seats = self._decoder, self._seating
-        hide_SC = decoder._hide_SC
-        if window is None:
-            return None if hide_SC is None else hide_SC.repeat_interleave(heads, 0)[:, None]
-        if self._place_SC is None:
-            self._place_SC = decoder.prompt_place_SC()
-        length_BG = (
-            decoder._length_B.view(-1, seats.size) if seats.member_SG is None else (decoder._length_B[seats.member_SG])
-        )
-        far_SGC = length_BG[:, :, None] - self._place_SC[:, None] >= window
-        hide_SGC = _hidden(far_SGC | (self._place_SC[:, None] < 0), decoder._step.score_dtype)
-        return hide_SGC.repeat_interleave(queries, 1).repeat_interleave(heads, 0)
+    def _look(self, window: int | None, queries: int) -> _Sight:
+        seats, (heads, end) = self._seats, self._cache.shape[3:5]
+        first, last = min(self._start), max(self._start)
+        if window is not None:
+            first, last = max(first, end - window), max(last, end - window)
+        own = self._cache[..., first:, :].flatten(2, 3)
+        dtype, device = own.dtype, own.device
+        hide_own = None
+        if first < last:
+            start_B1 = torch.tensor(self._start, device=device)[:, None]
+            hide_BW = _hidden(torch.arange(first, end, device=device) < start_B1, dtype)
+            hide_own = hide_BW.repeat_interleave(heads, 0)[:, None]
+        hide_prompt = seats.hide_R1C
+        if window is not None:
+            far_SGC = self._length_B[seats.row_SG][:, :, None] - seats.place_SC[:, None] >= window
+            hide_SGC = _hidden(far_SGC | (seats.place_SC[:, None] < 0), dtype)
+            hide_prompt = hide_SGC.repeat_interleave(queries, 1).repeat_interleave(heads, 0)
+        return _Sight(own[:, 0].mT.unbind(), own[:, 1].unbind(), hide_own, hide_prompt)
 
 
-def _product(left: Tensor, right: Tensor, scaling: float, onto: Tensor | None) -> Tensor:
-    if onto is None:
-        return torch.bmm(left * scaling, right)
-    return torch.baddbmm(onto, left, right, alpha=scaling)
+def _product(left: Tensor, right: Tensor, onto: Tensor | None) -> Tensor:
+    return torch.bmm(left, right) if onto is None else torch.baddbmm(onto, left, right)

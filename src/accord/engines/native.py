@@ -1,15 +1,15 @@
 """Generation in the learner's own process, with the learner's own weights, for any Hugging Face causal LM.
 
-Any architecture is driven through its own forward; Llama-shaped ones are decoded by `GroupedDecoder` and `LlamaStep`,
-which can be switched off. `benchmarks/decode.py` measures both beside `model.generate`, continuous batching and a bare
-loop.
+Any architecture is driven through its own forward; the families of `accord.engines.step` are decoded by
+`GroupedDecoder` and `DecodingStep`, which can be switched off. `benchmarks/decode.py` measures both beside
+`model.generate`, continuous batching and a bare loop.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from accord.engines.base import Caps, Sampling, check_request
 from accord.engines.cache import CachedDecoder, Decoder, RecomputeDecoder, caches_keys_and_values
 from accord.engines.grouped import GroupedDecoder
-from accord.engines.llama import LlamaStep, obstacle
 from accord.engines.schedule import Schedule
+from accord.engines.step import DecodingStep, read
 from accord.engines.stops import Decode
 from accord.engines.watching import Watch, WatchedSchedule
+from accord.engines.weights import packed
 from accord.errors import EngineError
 from accord.models.attention import use_attention
 from accord.models.precision import runs_in_bfloat16
@@ -61,7 +62,8 @@ class NativeEngine:
         decode: token ids to text.
         model_name: recorded in the completions.
         max_batch: most sequences in flight; more wait and take the place of finished ones.
-        fast: take the steps of Llama-shaped models by `LlamaStep`; other models are not affected.
+        fast: take the steps of models of known families by `DecodingStep`, and let the forward of others multiply
+            by packed matrices (`accord.engines.weights`).
         check: compare fast and cached decoding with plain forwards on a small probe now; what disagrees is not
             used, with a warning.
         on_progress: called after every decoding step with the number of tokens it drew.
@@ -105,7 +107,7 @@ class NativeEngine:
         self.cached = caches_keys_and_values(hf_model)
         """Whether a key-value cache is used; False means correct but slow."""
         self.fast = fast
-        """Whether `LlamaStep` is used where it can be."""
+        """Whether decoding is written out or packed where it can be."""
         if check and self.cached and (self._max_length or _PROBE_LENGTH) >= _PROBE_LENGTH:
             self._check_decoders()
         if not self.cached:
@@ -183,9 +185,9 @@ class NativeEngine:
             new_tokens=sampling.max_new_tokens,
             refilled=total > slots,
         )
-        with _inference(self.model), torch.no_grad():
+        with _inference(self.model), torch.no_grad(), self._decoder(room) as decoder:
             return schedule(
-                self._decoder(room),
+                decoder,
                 prompts,
                 sampling,
                 seeds=seeds,
@@ -222,30 +224,34 @@ class NativeEngine:
         """Refuse further work; the model belongs to the learner and stays."""
         self._closed = True
 
-    def _decoder(self, room: _Room) -> Decoder:
-        if not self.cached:
-            return RecomputeDecoder(self.model, pad_id=self._pad_id)
+    @contextmanager
+    def _decoder(self, room: _Room) -> Iterator[Decoder]:
+        """Make a decoder for one call: the learner changes its weights in place, between calls."""
         # Rows that join later stand beside older ones, which need their whole length to the left and to the right.
         own = room.new_tokens * (2 if room.refilled else 1)
-        if not self.fast or obstacle(self.model) is not None:
-            return CachedDecoder(
+        anatomy = read(self.model) if self.fast else "the fast path is off"
+        if not self.cached:
+            yield RecomputeDecoder(self.model, pad_id=self._pad_id)
+        elif isinstance(anatomy, str):
+            with packed(self.model, room.slots) if self.fast else nullcontext():
+                yield CachedDecoder(
+                    self.model,
+                    slots=room.slots,
+                    columns=room.longest + own,
+                    new_tokens=room.new_tokens,
+                    pad_id=self._pad_id,
+                )
+        else:
+            yield GroupedDecoder(
                 self.model,
+                DecodingStep(anatomy, room.slots, room.longest + room.new_tokens),
+                prompts=room.prompts,
+                longest=room.longest,
                 slots=room.slots,
-                columns=room.longest + own,
+                own_columns=own,
                 new_tokens=room.new_tokens,
                 pad_id=self._pad_id,
             )
-        # Built for every call: the learner changes its weights in place, between calls.
-        return GroupedDecoder(
-            self.model,
-            LlamaStep(self.model, room.slots),
-            prompts=room.prompts,
-            longest=room.longest,
-            slots=room.slots,
-            own_columns=own,
-            new_tokens=room.new_tokens,
-            pad_id=self._pad_id,
-        )
 
     def _check_decoders(self) -> None:
         """Switch off what changes the logits by padding, expanding, stepping or moving rows."""
@@ -256,18 +262,20 @@ class NativeEngine:
             tolerance = 5e-2 if runs_in_bfloat16(self.model) else rounded
 
             def differs() -> bool:
-                probed = _probe(self._decoder(_PROBE_ROOM), self._vocab_size)
+                with self._decoder(_PROBE_ROOM) as decoder:
+                    probed = _probe(decoder, self._vocab_size)
                 error = (plain - probed).abs().max() / plain.abs().max()
                 return float(error) > tolerance  # False for NaN weights: generating reports them
 
-            if self.fast and obstacle(self.model) is None and differs():
-                self.fast = False
+            written_out = self.fast and not isinstance(read(self.model), str)
+            if written_out and differs():
+                self.fast = written_out = False
                 warnings.warn(
                     f"the fast decoding step changes the logits of {type(self.model).__name__}: using its own "
                     "forward, which is slower",
                     stacklevel=3,
                 )
-            if (not self.fast or obstacle(self.model) is not None) and differs():
+            if not written_out and differs():
                 self.cached = False
 
 

@@ -16,9 +16,13 @@ from torch import Tensor
 from accord.engines.base import Sampling
 from accord.rng import derive
 
-# Rows are drawn in pieces of at most this many logits (64 MiB of float32).
-_MAX_LOGITS = 2**24
+# Rows are drawn in pieces of at most this many logits. On a processor (4 MiB of float32) memory of the last piece is
+# used again, where larger ones go back to the system and come anew, page by page: 32 rows of 50,257 took twice as long.
+_MAX_LOGITS = {"cpu": 2**20}
+_MAX_LOGITS_ELSEWHERE = 2**24
 _BLOCK = 32
+_BELOW_ONE = 1 - 2**-52
+"""A uniform below it, times a total, stays below that total when rounded."""
 
 
 def uniforms(seed: int, sample: int, count: int) -> np.ndarray:
@@ -60,7 +64,7 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, sampling: Sampling) -> tuple[Tens
         logits are NaN, +inf, or all -inf.
     """
     tokens, logps = [], []
-    rows = max(1, _MAX_LOGITS // logits_BV.shape[1])
+    rows = max(1, _MAX_LOGITS.get(logits_BV.device.type, _MAX_LOGITS_ELSEWHERE) // logits_BV.shape[1])
     for logits, uniform in zip(logits_BV.split(rows), uniform_B.split(rows), strict=True):
         mass = _shaped(logits, sampling).softmax(-1)
         token = mass.argmax(-1, keepdim=True) if sampling.temperature == 0 else _inverse_cdf(mass, uniform)
@@ -108,18 +112,20 @@ def _inverse_cdf(mass_BV: Tensor, uniform_B: Tensor) -> Tensor:
     whole_BV = F.pad(mass_BV, (0, -vocab % _BLOCK)) if vocab % _BLOCK else mass_BV
     mass_BNK = whole_BV.unflatten(1, (-1, _BLOCK))
     mass_BN = mass_BNK.sum(-1)
-    block_B1, rest_B1 = _first_beyond(mass_BN, uniform_B[:, None] * mass_BN.sum(-1, keepdim=True, dtype=torch.float64))
-    within_BK = mass_BNK.take_along_dim(block_B1[..., None], 1)[:, 0]
-    token_B1, _ = _first_beyond(within_BK, rest_B1)
+    cdf_BN = mass_BN.cumsum(-1, dtype=torch.float64)
+    target_B1 = uniform_B[:, None].clamp(max=_BELOW_ONE) * cdf_BN[:, -1:]
+    block_B1 = _first_beyond(cdf_BN, target_B1)
+    before_B1 = cdf_BN.gather(1, block_B1) - mass_BN.gather(1, block_B1)
+    first_B = torch.arange(0, mass_BN.numel(), mass_BN.shape[1], device=mass_BN.device)
+    within_BK = mass_BNK.flatten(0, 1).index_select(0, first_B + block_B1[:, 0])
+    cdf_BK = within_BK.cumsum(-1, dtype=torch.float64)
+    # The block's sum is rounded otherwise than its running sum, at both ends.
+    rest_B1 = torch.minimum((target_B1 - before_B1).clamp_(min=0), cdf_BK[:, -1:] * _BELOW_ONE)
+    token_B1 = _first_beyond(cdf_BK, rest_B1)
     return (block_B1 * _BLOCK + token_B1).clamp_(max=vocab - 1)  # only NaN gets there, and shows in the log-prob
 
 
-def _first_beyond(mass_BK: Tensor, target_B1: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first entry whose cumulative mass exceeds the target, and the target less the mass before it."""
-    cdf_BK = mass_BK.cumsum(-1, dtype=torch.float64)
-    total_B1 = cdf_BK[:, -1:]
-    target_B1 = torch.minimum(target_B1, torch.nextafter(total_B1, total_B1.new_zeros(())))
+def _first_beyond(cdf_BK: Tensor, target_B1: Tensor) -> Tensor:
+    """Return the first entry [B, 1] whose cumulative mass exceeds the target."""
     # right=True: beyond the target, not at it, hence never an entry of mass zero.
-    index_B1 = torch.searchsorted(cdf_BK, target_B1, right=True).clamp_(max=mass_BK.shape[1] - 1)
-    before_B1 = cdf_BK.gather(1, index_B1) - mass_BK.gather(1, index_B1)
-    return index_B1, (target_B1 - before_B1).clamp_(min=0)
+    return torch.searchsorted(cdf_BK, target_B1, right=True).clamp_(max=cdf_BK.shape[1] - 1)

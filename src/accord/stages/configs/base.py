@@ -122,7 +122,8 @@ class Decoding(Config):
     """How the native engine computes tokens."""
 
     fast_decode: bool = Field(
-        True, description="one fused step a token for Llama, Mistral and Qwen shapes; false = the model's own forward"
+        True,
+        description="one fused step a token for common families, packed weights for others; false = plain forwards",
     )
 
 

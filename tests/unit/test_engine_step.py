@@ -6,77 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from engine_models import PAD, POSITIONS, STOPS, VOCAB, engine, prompts, teacher_forced, tiny
+from engine_models import PAD, VOCAB, engine, prompts, teacher_forced, tiny
 from peft import LoraConfig, get_peft_model
-from transformers import (
-    AutoModelForCausalLM,
-    LlamaConfig,
-    MistralConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen3Config,
-)
+from step_models import CASES, UNREAD, build
+from transformers import PreTrainedModel
 
+from accord.engines import weights
+from accord.engines.anatomy import Anatomy
 from accord.engines.base import Sampling
 from accord.engines.cache import CachedDecoder, Decoder
 from accord.engines.grouped import GroupedDecoder
-from accord.engines.llama import LlamaStep, obstacle
+from accord.engines.step import FAMILIES, DecodingStep, read
 from accord.models.precision import mixed_precision
-
-YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 10000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 16,
-}
-CASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
-    "llama": (LlamaConfig, {}),
-    "tied": (LlamaConfig, {"tie_word_embeddings": True}),
-    "grouped heads": (LlamaConfig, {"num_key_value_heads": 2}),
-    "one key head, wide heads": (LlamaConfig, {"num_key_value_heads": 1, "head_dim": 16}),
-    "biases everywhere": (LlamaConfig, {"attention_bias": True, "mlp_bias": True}),
-    "a window that Llama ignores": (LlamaConfig, {"sliding_window": 3}),
-    "llama3 rope": (LlamaConfig, {"rope_parameters": LLAMA3}),
-    "yarn rope": (LlamaConfig, {"rope_parameters": YARN}),
-    "qwen2": (Qwen2Config, {"num_key_value_heads": 2}),
-    "qwen2 with windows": (
-        Qwen2Config,
-        {"num_key_value_heads": 2, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
-    ),
-    "qwen3": (Qwen3Config, {"num_key_value_heads": 2, "head_dim": 16, "tie_word_embeddings": True}),
-    "mistral": (MistralConfig, {"num_key_value_heads": 2, "sliding_window": None}),
-    "mistral with a window": (MistralConfig, {"num_key_value_heads": 2, "sliding_window": 5}),
-}
-
-
-def build(case: str, dtype: torch.dtype) -> PreTrainedModel:
-    torch.manual_seed(3)
-    kind, options = CASES[case]
-    shape = {
-        "vocab_size": VOCAB,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 4,
-        "max_position_embeddings": POSITIONS,
-        "initializer_range": 0.2,
-        "bos_token_id": 2,
-        "eos_token_id": list(STOPS),
-        "pad_token_id": PAD,
-    }
-    model = AutoModelForCausalLM.from_config(kind(**(shape | options)))
-    generator = torch.Generator().manual_seed(5)
-    for name, parameter in model.named_parameters():
-        # Biases start as zeros and norms as ones: either would hide that it is not read.
-        if parameter.ndim == 1:
-            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
-        assert torch.isfinite(parameter).all(), name
-    return model.to(dtype).eval()
 
 
 @torch.no_grad()
@@ -84,9 +25,11 @@ def logits(model: PreTrainedModel, *, fast: bool) -> torch.Tensor:
     """Rows of different lengths and ages through steps, dropped rows and latecomers."""
     decoder: Decoder = CachedDecoder(model, slots=7, columns=60, new_tokens=14, pad_id=PAD)
     if fast:
+        anatomy = read(model)
+        assert isinstance(anatomy, Anatomy), anatomy
         decoder = GroupedDecoder(
             model,
-            LlamaStep(model, 7),
+            DecodingStep(anatomy, 7, 31),
             prompts=7,
             longest=17,
             slots=7,
@@ -110,9 +53,11 @@ def logits(model: PreTrainedModel, *, fast: bool) -> torch.Tensor:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
-def test_the_step_gives_the_logits_of_the_model_s_forward(case: str, dtype: torch.dtype, tolerance: float) -> None:
+def test_the_step_gives_the_logits_of_the_model_s_forward(
+    case: str, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_WORTH_PACKING", 0)  # nothing of float64 is packed
     model = build(case, dtype)
-    assert obstacle(model) is None
     own, fast = logits(model, fast=False), logits(model, fast=True)
     assert own.abs().max() > 1, "the logits must differ for the test to mean anything"
     torch.testing.assert_close(fast, own, rtol=tolerance, atol=tolerance * float(own.abs().max()))
@@ -157,7 +102,30 @@ def test_a_prompt_whose_samples_come_in_turns_is_kept_once() -> None:
     assert [c.token_ids for c in few] == [c.token_ids for c in whole]
 
 
-@pytest.mark.parametrize("case", ["grouped heads", "qwen2", "qwen3", "mistral with a window"])
+@pytest.mark.parametrize("case", ["opt, norms behind", "bloom"])
+def test_other_models_multiply_by_packed_matrices_while_they_generate(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_WORTH_PACKING", 0)
+    model = build(case, torch.float32)
+    head: Any = model.get_output_embeddings()
+    packed: list[bool] = []
+    run = engine(model, on_progress=lambda _: packed.append("forward" in vars(head)))
+    assert (run.fast, run.cached) == (True, True)
+    for _ in range(2):
+        out = run.generate(prompts(9), Sampling(8), seeds=range(9))
+        plain = engine(model, fast=False).generate(prompts(9), Sampling(8), seeds=range(9))
+        assert [c.token_ids for c in out] == [c.token_ids for c in plain]
+        for ours, own in zip(out, plain, strict=True):
+            torch.testing.assert_close(torch.tensor(ours.logps), torch.tensor(own.logps), atol=1e-5, rtol=0)
+        assert not any("forward" in vars(module) for module in model.modules())
+        with torch.no_grad():
+            head.weight.mul_(0.9)  # copies are made anew
+    assert packed
+    assert all(packed)
+
+
+@pytest.mark.parametrize("case", ["grouped heads", "qwen2", "qwen3", "mistral with a window", "gpt2", "neox", "gemma3"])
 def test_completions_are_those_of_plain_forwards(case: str) -> None:
     model = build(case, torch.float32)
     run = engine(model, max_batch=7)
@@ -173,16 +141,16 @@ def test_completions_are_those_of_plain_forwards(case: str) -> None:
 
 
 def uses_the_step(model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, **options: object) -> bool:
-    """Say whether a generation called `LlamaStep`."""
+    """Say whether a generation called `DecodingStep`."""
     calls: list[int] = []
-    original = LlamaStep.__call__
+    original = DecodingStep.__call__
 
-    def counted(self: LlamaStep, *args: Any) -> torch.Tensor:
+    def counted(self: DecodingStep, *args: Any) -> torch.Tensor:
         calls.append(1)
         return original(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LlamaStep, "__call__", counted)
+        patch.setattr(DecodingStep, "__call__", counted)
         engine(model, check=False, **options).generate([[3, 4]], Sampling(3, temperature=0))  # pyright: ignore
     return bool(calls)
 
@@ -190,8 +158,14 @@ def uses_the_step(model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, **opt
 def test_the_switch_and_other_architectures_leave_the_step_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert uses_the_step(tiny("llama"), monkeypatch)
     assert not uses_the_step(tiny("llama"), monkeypatch, fast=False)
-    assert not uses_the_step(tiny("gpt2"), monkeypatch)
-    assert "GPT2LMHeadModel is not one of" in (obstacle(tiny("gpt2")) or "")
+    assert uses_the_step(tiny("gpt2"), monkeypatch)
+    assert not uses_the_step(build("bloom", torch.float32), monkeypatch)
+
+
+def test_every_family_has_a_case_and_what_is_not_read_says_why() -> None:
+    assert {type(build(case, torch.float32)).__name__ for case in CASES} == set(FAMILIES)
+    for case, why in UNREAD.items():
+        assert why in str(read(build(case, torch.float32)))
 
 
 def test_a_subclass_may_compute_anything_and_is_left_out() -> None:
@@ -201,7 +175,7 @@ def test_a_subclass_may_compute_anything_and_is_left_out() -> None:
         pass
 
     model.__class__ = Scaled
-    assert "Scaled is not one of" in (obstacle(model) or "")
+    assert "Scaled is not one of" in str(read(model))
 
 
 # PEFT asks transformers by a name that is deprecated there.
@@ -209,7 +183,7 @@ def test_a_subclass_may_compute_anything_and_is_left_out() -> None:
 @pytest.mark.parametrize("target", ["q_proj", "o_proj", "down_proj", "lm_head"])
 def test_adapters_are_not_skipped(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wrapped = get_peft_model(tiny("llama"), LoraConfig(r=2, target_modules=[target]))
-    assert "not a plain matrix" in (obstacle(wrapped) or "")
+    assert "not a plain layer" in str(read(wrapped))
     assert not uses_the_step(wrapped, monkeypatch)
     assert uses_the_step(wrapped.merge_and_unload(), monkeypatch)
 
@@ -218,7 +192,7 @@ def test_hooks_that_would_not_be_called_switch_it_off_and_others_do_not(monkeypa
     model = tiny("llama")
     inner: Any = model
     hook = inner.model.layers[1].mlp.up_proj.register_forward_hook(lambda _m, _a, out: out * 0.5)
-    assert "hook" in (obstacle(model) or "")
+    assert "hook" in str(read(model))
     assert not uses_the_step(model, monkeypatch)
     hook.remove()
     inner.enable_input_require_grads()  # what gradient checkpointing with adapters asks for: a hook on embeddings
@@ -226,21 +200,30 @@ def test_hooks_that_would_not_be_called_switch_it_off_and_others_do_not(monkeypa
 
 
 def test_a_step_that_changes_the_logits_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = LlamaStep.__init__
+    original = DecodingStep.__init__
 
-    def wrong(self: LlamaStep, model: torch.nn.Module, rows: int) -> None:
-        original(self, model, rows)
-        self._scaling *= 1.5
+    def wrong(self: DecodingStep, anatomy: Anatomy, rows: int, positions: int) -> None:
+        original(self, anatomy, rows, positions)
+        self._parallel = True
 
-    monkeypatch.setattr(LlamaStep, "__init__", wrong)
+    monkeypatch.setattr(DecodingStep, "__init__", wrong)
     with pytest.warns(UserWarning, match="fast decoding step changes the logits of LlamaForCausalLM"):
         run = engine(tiny("llama"))
     assert (run.fast, run.cached) == (False, True)
 
 
-@pytest.mark.parametrize("name", ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj", "norm", "lm_head", "embed"])
-def test_weights_changed_in_place_are_seen_after_an_update(name: str) -> None:
-    model = tiny("llama")
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        *(
+            ("llama", name)
+            for name in ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj", "norm", "lm_head", "embed"]
+        ),
+        *(("gpt2", name) for name in ["wpe", "c_attn", "attn.c_proj", "c_fc", "mlp.c_proj", "ln_f", "ln_1"]),
+    ],
+)
+def test_weights_changed_in_place_are_seen_after_an_update(family: str, name: str) -> None:
+    model = tiny(family)
     run = engine(model)
     before = run.generate(prompts(4), Sampling(6, temperature=0))
     with torch.no_grad():

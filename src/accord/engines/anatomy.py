@@ -1,0 +1,126 @@
+"""What a decoding step must know of a model: its matrices, norms and numbers, and how they are joined.
+
+The families (`llama`, `gpt2`, `neox` beside this file) read their models into it; `accord.engines.step` runs what they
+read. A layer is attention and an MLP, each added to what goes past it, one after the other or both from the same
+input.
+
+Legend: B rows, H hidden size, I inputs, O outputs, N heads (queries, keys and values), R turned numbers of a head.
+"""
+
+# ruff: noqa: N815 - fields carry shape suffixes
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation
+
+Function = Callable[[Tensor], Tensor]
+
+
+class Matrix(NamedTuple):
+    """x -> x W^T + b."""
+
+    weight_OI: Tensor
+    bias_O: Tensor | None
+
+
+class Activation(NamedTuple):
+    """The function between the products of an MLP."""
+
+    function: Function
+    gelu: str | None = None
+    """Which GELU it is, "none" or "tanh" as torch names approximations; None = something else."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Attention and MLP."""
+
+    attention_norm: Function
+    qkv: Sequence[Matrix]
+    """Queries, keys and values of all heads, in this order."""
+    attention_out: Matrix
+    mlp_norm: Function | None
+    """None = the MLP reads what attention reads."""
+    mlp_in: Sequence[Matrix]
+    activation: Activation
+    mlp_out: Matrix
+    scaling: float
+    """Of attention scores."""
+    gated: bool = False
+    """Whether the first half of what `mlp_in` gives is a gate for the second."""
+    window: int | None = None
+    """Tokens that a query sees, its own included; None = all."""
+    rotary: str | None = "rotary"
+    """Which of the model's rotary embeddings turns queries and keys; None = none does."""
+    query_norm: Function | None = None
+    """Of every head."""
+    key_norm: Function | None = None
+    attention_end: Function | None = None
+    """A norm of what attention adds."""
+    mlp_end: Function | None = None
+    """A norm of what the MLP adds."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A causal language model in parts."""
+
+    trunk: nn.Module
+    embed: Callable[[Tensor, Tensor], Tensor]
+    """(tokens [B], positions [B]) -> [B, H]."""
+    layers: Sequence[Layer]
+    norm: Function
+    head: Matrix
+    heads: int
+    """Of queries."""
+    key_heads: int
+    head_size: int
+    parallel: bool = False
+    """Whether a layer's MLP reads what its attention reads, not what attention made of it."""
+    rotary: Mapping[str, tuple[Callable[..., Any], str]] = field(default_factory=dict)
+    """Rotary embeddings by name: (states, positions [1, T]) -> cosines and sines [1, T, R], and the type of scaling."""
+
+
+def matrix(module: Any) -> Matrix:
+    """Read a linear layer, or transformers' `Conv1D`, which keeps its weight the other way round."""
+    weight = module.weight.detach()
+    bias = None if module.bias is None else module.bias.detach()
+    return Matrix(weight if isinstance(module, nn.Linear) else weight.t(), bias)
+
+
+def norm(module: Any, shift: float = 0.0) -> Function:
+    """Return a norm without the calls around it.
+
+    Args:
+        module: `nn.LayerNorm` or the RMS norm of a transformers model.
+        shift: added to the weight (1 in Gemma's norms).
+    """
+    if isinstance(module, nn.LayerNorm):
+        return partial(
+            F.layer_norm,
+            normalized_shape=module.normalized_shape,
+            weight=module.weight,
+            bias=module.bias,
+            eps=module.eps,
+        )
+    weight = module.weight
+    if weight.dtype != torch.float32:  # transformers takes the norm in float32 whatever the weights are
+        return module
+    eps = module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps
+    return partial(F.rms_norm, normalized_shape=weight.shape, weight=weight.detach() + shift, eps=eps)
+
+
+def activation(module: Any) -> Activation:
+    """Recognise transformers' GELUs, which are a kernel of torch each; others are called as they are."""
+    if isinstance(module, NewGELUActivation | GELUTanh):
+        return Activation(partial(F.gelu, approximate="tanh"), "tanh")
+    if isinstance(module, GELUActivation):
+        return Activation(F.gelu, "none")
+    return Activation(module)

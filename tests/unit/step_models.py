@@ -1,0 +1,111 @@
+"""Tiny models of every family that has a decoding step of its own, and some that have none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from engine_models import PAD, POSITIONS, STOPS, VOCAB
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    OPTConfig,
+    Phi3Config,
+    PhiConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+    Starcoder2Config,
+)
+
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+GEMMA3 = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}
+CASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
+    "llama": (LlamaConfig, {}),
+    "tied": (LlamaConfig, {"tie_word_embeddings": True}),
+    "grouped heads": (LlamaConfig, {"num_key_value_heads": 2}),
+    "one key head, wide heads": (LlamaConfig, {"num_key_value_heads": 1, "head_dim": 16}),
+    "biases everywhere": (LlamaConfig, {"attention_bias": True, "mlp_bias": True}),
+    "a window that Llama ignores": (LlamaConfig, {"sliding_window": 3}),
+    "llama3 rope": (LlamaConfig, {"rope_parameters": LLAMA3}),
+    "yarn rope": (LlamaConfig, {"rope_parameters": YARN}),
+    "qwen2": (Qwen2Config, {"num_key_value_heads": 2}),
+    "qwen2 with windows": (
+        Qwen2Config,
+        {"num_key_value_heads": 2, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+    ),
+    "qwen3": (Qwen3Config, {"num_key_value_heads": 2, "head_dim": 16, "tie_word_embeddings": True}),
+    "mistral": (MistralConfig, {"num_key_value_heads": 2, "sliding_window": None}),
+    "mistral with a window": (MistralConfig, {"num_key_value_heads": 2, "sliding_window": 5}),
+    "dynamic rope": (LlamaConfig, {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}}),
+    "smollm3": (SmolLM3Config, {"num_key_value_heads": 2, "no_rope_layer_interval": 2}),
+    "phi3": (Phi3Config, {"num_key_value_heads": 2, "sliding_window": None}),
+    "phi3 with a window": (Phi3Config, {"num_key_value_heads": 2, "sliding_window": 5}),
+    "gemma": (GemmaConfig, {"num_key_value_heads": 2, "head_dim": 16}),
+    "gemma3": (Gemma3TextConfig, {"num_key_value_heads": 2, "head_dim": 16} | GEMMA3),
+    "gpt2": (GPT2Config, {}),
+    "gpt2, layers scaled": (GPT2Config, {"scale_attn_by_inverse_layer_idx": True, "activation_function": "gelu"}),
+    "gpt2, unscaled, relu": (GPT2Config, {"scale_attn_weights": False, "activation_function": "relu", "n_inner": 40}),
+    "opt": (OPTConfig, {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+    "neox": (GPTNeoXConfig, {}),
+    "neox in sequence": (GPTNeoXConfig, {"use_parallel_residual": False, "attention_bias": False}),
+    "phi": (PhiConfig, {"num_key_value_heads": 2, "qk_layernorm": True}),
+    "starcoder2": (Starcoder2Config, {"num_key_value_heads": 2, "sliding_window": 5}),
+}
+UNREAD_CASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
+    "bloom": (BloomConfig, {}),
+    "gemma3, soft-capped": (Gemma3TextConfig, {"head_dim": 16, "final_logit_softcapping": 30.0} | GEMMA3),
+    "gpt2, cross-attention": (GPT2Config, {"add_cross_attention": True}),
+    "opt, norms behind": (OPTConfig, {"do_layer_norm_before": False, "ffn_dim": 48, "word_embed_proj_dim": 32}),
+    "opt, projected": (OPTConfig, {"ffn_dim": 48, "word_embed_proj_dim": 16}),
+}
+UNREAD = {
+    "bloom": "BloomForCausalLM is not one of",
+    "gemma3, soft-capped": "soft-capped",
+    "gpt2, cross-attention": "cross-attention",
+    "opt, norms behind": "follow attention",
+    "opt, projected": "projected",
+}
+"""Why a model has no step of its own."""
+
+
+def build(case: str, dtype: torch.dtype) -> PreTrainedModel:
+    torch.manual_seed(3)
+    kind, options = (CASES | UNREAD_CASES)[case]
+    shape = {
+        "vocab_size": VOCAB,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": POSITIONS,
+        "initializer_range": 0.2,
+        "bos_token_id": 2,
+        "eos_token_id": list(STOPS),
+        "pad_token_id": PAD,
+    }
+    model = AutoModelForCausalLM.from_config(kind(**(shape | options)))
+    generator = torch.Generator().manual_seed(5)
+    for name, parameter in model.named_parameters():
+        # Biases start as zeros and norms as ones: either would hide that it is not read.
+        if parameter.ndim == 1:
+            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+        assert torch.isfinite(parameter).all(), name
+    return model.to(dtype).eval()
