@@ -103,6 +103,11 @@ def test_it_is_decided_after_sixty_judgements_whatever_they_are():
     assert guessing(judged(given[24:] * 2).judgements, {}) == "continue", "sixty judgements that nobody can check"
 
 
+def test_a_repeat_is_no_second_opinion():
+    data = judged([said(1, "a", 0), *(said(1, "a", 0, repeat_of="x") for _ in range(30))])
+    assert guessing(data.judgements, {("a", 0): 0.01}) == "continue"
+
+
 def test_in_whole_pools_guessers_are_found_and_good_people_are_not_blamed():
     skills = [GOOD, GOOD, GOOD, BETTER, BETTER, BETTER, SPAMMER, SPAMMER, ADVERSARY]
     found = dict.fromkeys(skills, 0)
