@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2] / "src" / "accord"
 
 _L0 = [
     *["__init__", "errors", "types", "config", "yamlfile", "rng", "tracking", "progress", "stats"],
-    *["artifacts", "manifest", "checkpoints", "storage", "runlock", "memory", "metrics", "sandbox"],
+    *["artifacts", "manifest", "checkpoints", "storage", "runlock", "memory", "metrics", "sandbox", "listening"],
 ]
 LAYER_OF = {
     **dict.fromkeys(_L0, "L0"),

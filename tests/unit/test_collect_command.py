@@ -19,10 +19,11 @@ import pytest
 
 from accord import cli
 from accord.collect import gold, people, reading
-from accord.collect.app.serve import address_of, listen, only_server, shared_note
+from accord.collect.app.serve import only_server, shared_note
 from accord.collect.database import Store, open_store
 from accord.collect.verdicts import Verdict
 from accord.errors import AccordError, ConfigError
+from accord.listening import address_of, listen
 
 ROWS = [{"prompt": f"Question {n}?", "responses": [f"Good {n}.", f"Bad {n}."]} for n in range(3)]
 

@@ -105,11 +105,12 @@ def serve(  # noqa: PLR0913  (options, all with defaults)
     from accord.collect.app import serve as server
     from accord.collect.app.settings import AppSettings, unlimited
     from accord.collect.records import ProjectSettings
+    from accord.listening import address_of, listen
 
-    with server.listen(host, port) as taken, open_database(db, create=True) as store, server.only_server(store):
+    with listen(host, port) as taken, open_database(db, create=True) as store, server.only_server(store):
         settings = AppSettings(project=project, base_url=base_url, reload_pages=reload_pages)
         settings = unlimited(settings) if no_rate_limit else settings
-        address = (base_url or server.address_of(taken)).rstrip("/")
+        address = (base_url or address_of(taken)).rstrip("/")
         others = [one.name for one in projects.list_projects(store)]
         if others and project not in others:
             typer.echo(f"note: project {project} is new and empty; the database has {', '.join(others)}", err=True)

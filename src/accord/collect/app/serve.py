@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import signal
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from accord.collect.app.settings import AppSettings
 from accord.collect.database import Store
 from accord.collect.records import ProjectSettings
 from accord.errors import ConfigError
+from accord.listening import signals_end_here
 from accord.storage import io_errors
 
 GRACE_S = 10
@@ -71,34 +71,6 @@ def only_server(store: Store) -> Generator[None]:
         os.close(handle)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Take the port before anything is said, so that what is printed is true; port 0 takes a free one.
-
-    Raises:
-        ConfigError: the port is taken or the address is not ours.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named: asyncio turns off Nagle's algorithm only then, and every answer takes 40 ms otherwise.
-    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        taken.bind((host, port))
-        taken.listen(2048)  # now, so that who connects before the server runs waits instead of being refused
-    except (OSError, OverflowError) as error:
-        taken.close()
-        raise ConfigError(
-            f"cannot listen: {error}", where=f"{host}:{port}", fix="choose another --port, or stop what uses it"
-        ) from error
-    return taken
-
-
-def address_of(taken: socket.socket) -> str:
-    """The site's address as a browser on this machine writes it."""
-    name, port = taken.getsockname()[:2]
-    host = str({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name))
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 def shared_note(store: Store) -> str | None:
     """What an operator has to know where several servers may use one database; None where only one may."""
     if store.dialect == "sqlite":
@@ -114,7 +86,7 @@ def run(store: Store, taken: socket.socket, settings: AppSettings, *, trusted_pr
 
     Args:
         store: the opened database.
-        taken: the socket from `listen`.
+        taken: the socket from `accord.listening.listen`.
         settings: of the app.
         trusted_proxies: addresses whose X-Forwarded-For and -Proto are believed, comma-separated; None believes nobody.
     """
@@ -133,17 +105,5 @@ def run(store: Store, taken: socket.socket, settings: AppSettings, *, trusted_pr
         limit_concurrency=1000,
         lifespan="on",
     )
-    with _signals_end_here():
+    with signals_end_here():
         uvicorn.Server(config).run(sockets=[taken])
-
-
-@contextmanager
-def _signals_end_here() -> Generator[None]:
-    """Being told to stop is no failure: uvicorn stops, then sends itself the signal again, which must find nobody."""
-    stops = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: None) for number in stops]
-    try:
-        yield
-    finally:
-        for number, handler in zip(stops, before, strict=True):
-            signal.signal(number, handler)
