@@ -19,7 +19,7 @@ from hypothesis import settings
 settings.register_profile("accord", deadline=None)
 settings.load_profile("accord")
 
-MAY_SKIP = ("gpu", "bitsandbytes", "real_data", "sandbox")
+MAY_SKIP = ("gpu", "bitsandbytes", "real_data", "sandbox", "clients")
 """Markers of tests of what a machine may lack (hardware, a kernel, an optional library, data); all others run in CI."""
 
 

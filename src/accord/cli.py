@@ -19,6 +19,7 @@ from accord.diagnose import command as diagnose_command
 from accord.errors import AccordError, ConfigError
 from accord.evals import command as evaluating
 from accord.evals import sandbox_command
+from accord.serve import command as serve_command
 
 if TYPE_CHECKING:
     from accord.config import RunConfig
@@ -197,6 +198,9 @@ app.command()(agree_command.agree)
 app.command()(agree_command.power)
 app.command()(diagnose_command.diagnose)
 app.command()(sandbox_command.sandbox)
+app.command()(serve_command.serve)
+evaluating.app.command("lm-eval")(serve_command.lm_eval)
+evaluating.app.command("inspect")(serve_command.inspect)
 
 
 @app.command("options")
