@@ -41,9 +41,9 @@ def ensemble(form: Any) -> MembersReward:
 
 
 def replies(num: int) -> tuple[list[list[int]], list[int]]:
-    draw = np.random.default_rng(0)
+    draw = np.random.default_rng(1)
     lengths = [int(n) for n in draw.integers(1, 6, size=num)]
-    return [[1, 4, *(int(i) for i in draw.integers(5, 20, size=n))] for n in lengths], lengths
+    return [[1, 4 + k % 7, *(int(i) for i in draw.integers(5, 20, size=n))] for k, n in enumerate(lengths)], lengths
 
 
 def rollouts(sequences: list[list[int]]) -> list[Rollout]:
