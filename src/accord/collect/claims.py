@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, case, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from accord.collect import scheduling
@@ -163,13 +163,20 @@ def _mine() -> Any:
     one = select(AssignmentRow.id).where(held).limit(1)
     first = one.order_by(AssignmentRow.served_at, AssignmentRow.id)
     last = one.order_by(AssignmentRow.served_at.desc(), AssignmentRow.id.desc())
-    tests = select(func.count()).where(mine, AssignmentRow.submitted_at > bindparam("since"))
+    tests = (
+        select(
+            func.count(AssignmentRow.gold_right).label("gold"),
+            func.count(case((AssignmentRow.gold_right.is_(True), 1))).label("right"),
+        )
+        .where(mine, AssignmentRow.submitted_at > bindparam("since"))
+        .subquery()
+    )
     return select(
         select(func.count()).where(held).scalar_subquery().label("held"),
         first.scalar_subquery().label("first"),
         last.scalar_subquery().label("last"),
-        tests.where(AssignmentRow.gold_right.is_not(None)).scalar_subquery().label("gold"),
-        tests.where(AssignmentRow.gold_right.is_(True)).scalar_subquery().label("right"),
+        tests.c.gold,
+        tests.c.right,
     )
 
 
