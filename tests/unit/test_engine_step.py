@@ -17,7 +17,7 @@ from accord.engines.base import Sampling
 from accord.engines.cache import CachedDecoder, Decoder
 from accord.engines.grouped import GroupedDecoder
 from accord.engines.step import FAMILIES, DecodingStep, read
-from accord.models.precision import mixed_precision
+from accord.models.precision import mixed_precision, trunk_precision
 
 
 @torch.no_grad()
@@ -28,7 +28,6 @@ def logits(model: PreTrainedModel, *, fast: bool) -> torch.Tensor:
         anatomy = read(model)
         assert isinstance(anatomy, Anatomy), anatomy
         decoder = GroupedDecoder(
-            model,
             DecodingStep(anatomy, 7, 31),
             prompts=7,
             longest=17,
@@ -79,6 +78,25 @@ def test_a_trunk_that_trains_in_bfloat16_steps_in_bfloat16() -> None:
     error = float((rounded - exact).abs().mean() / exact.abs().mean())
     assert 1e-4 < error < 0.02
     assert engine(model).fast, "the probe of the engine allows for bfloat16"
+
+
+def test_a_trunk_that_trains_in_bfloat16_reads_prompts_in_bfloat16_with_a_head_in_float32() -> None:
+    model: Any = build("grouped heads", torch.float32)
+    exact = engine(model).generate(prompts(6), Sampling(1), seeds=range(6))
+    mixed_precision(model, on=True)
+    rounded = engine(model).generate(prompts(6), Sampling(1), seeds=range(6))
+    errors = []
+    for prompt, ours, plain in zip(prompts(6), rounded, exact, strict=True):
+        with torch.no_grad():
+            with trunk_precision(model.model, torch.device("cpu")):
+                state = model.model(input_ids=torch.tensor([prompt]), use_cache=False).last_hidden_state[:, -1]
+            logp = model.lm_head(state).log_softmax(-1)[0, ours.token_ids[0]]
+        assert ours.logps is not None
+        assert plain.logps is not None
+        errors.append(abs(ours.logps[0] - float(logp)))
+        assert plain.token_ids != ours.token_ids or plain.logps != ours.logps
+    assert max(errors) < 0.02  # padding beside longer prompts is rounded otherwise
+    assert sorted(errors)[2] < 1e-5
 
 
 @pytest.mark.parametrize("n", [1, 5])

@@ -76,32 +76,33 @@ def caches_keys_and_values(model: nn.Module) -> bool:
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 
-def accepted_arguments(model: Any) -> frozenset[str]:
-    """Return the names the model's forward takes, seen through a PEFT wrapper."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return frozenset(inspect.signature(inner.forward).parameters)
+class Reader(Protocol):
+    """Runs tokens through a model beside a cache."""
+
+    def __call__(self, ids_BT: Tensor, mask_BC: Tensor, position_BT: Tensor, cache: Cache, /) -> Tensor:
+        """Return the logits [B, V] after the last token of every row."""
+        ...
 
 
-def prefill(model: nn.Module, prompts: Sequence[Sequence[int]], *, pad_id: int, accepts: frozenset[str]) -> Prefilled:
-    """Run left-padded prompts through the model once.
+def prefill(read: Reader, prompts: Sequence[Sequence[int]], *, pad_id: int, device: torch.device) -> Prefilled:
+    """Run left-padded prompts through a model once.
 
     Args:
-        model: Hugging Face causal LM in eval mode.
+        read: runs the model.
         prompts: token ids, none empty.
         pad_id: any valid id.
-        accepts: `accepted_arguments(model)`.
+        device: where the model is.
 
     Raises:
         EngineError: the model fills no cache.
     """
     longest = max(len(ids) for ids in prompts)
-    device = next(model.parameters()).device
     ids_PT = torch.tensor([[pad_id] * (longest - len(ids)) + list(ids) for ids in prompts], device=device)
     length_P = torch.tensor([len(ids) for ids in prompts], device=device)
     mask_PT = (torch.arange(longest, device=device) >= longest - length_P[:, None]).long()
     position_PT = (mask_PT.cumsum(-1) - 1).clamp_(min=0)
     cache = DynamicCache()
-    logits_PV = _last_logits(model, accepts, ids_PT, mask_PT, position_PT, cache)
+    logits_PV = read(ids_PT, mask_PT, position_PT, cache)
     pairs = [(layer.keys, layer.values) for layer in cache.layers]  # pyright: ignore
     if not pairs or any(keys is None for keys, _ in pairs):
         raise EngineError("the model does not fill a key-value cache in every layer")
@@ -109,17 +110,22 @@ def prefill(model: nn.Module, prompts: Sequence[Sequence[int]], *, pad_id: int, 
     return Prefilled(tuple(tuple(ids) for ids in prompts), logits_PV, keys, values)
 
 
-def _last_logits(
-    model: nn.Module, accepts: frozenset[str], ids_BT: Tensor, mask_BC: Tensor, position_BT: Tensor, cache: Cache | None
-) -> Tensor:
-    """Logits after the last token of every row."""
-    extra: dict[str, Any] = {}
-    if "position_ids" in accepts:
-        extra["position_ids"] = position_BT
-    if "logits_to_keep" in accepts:
-        extra["logits_to_keep"] = 1
-    out = model(input_ids=ids_BT, attention_mask=mask_BC, past_key_values=cache, use_cache=True, **extra)
-    return out.logits[:, -1]
+class _Forward:
+    """A model's own forward as a `Reader`."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # seen through a PEFT wrapper
+        self._accepts = frozenset(inspect.signature(inner.forward).parameters)
+
+    def __call__(self, ids_BT: Tensor, mask_BC: Tensor, position_BT: Tensor, cache: Cache | None) -> Tensor:
+        extra: dict[str, Any] = {}
+        if "position_ids" in self._accepts:
+            extra["position_ids"] = position_BT
+        if "logits_to_keep" in self._accepts:
+            extra["logits_to_keep"] = 1
+        out = self._model(input_ids=ids_BT, attention_mask=mask_BC, past_key_values=cache, use_cache=True, **extra)
+        return out.logits[:, -1]
 
 
 class CachedDecoder:
@@ -143,20 +149,19 @@ class CachedDecoder:
         pad_id: int,
     ) -> None:
         self.rows = 0
-        self._model = model
-        self._accepts = accepted_arguments(model)
+        self._read = _Forward(model)
+        self._device = next(model.parameters()).device
         self._slots, self._columns, self._new_tokens, self._pad_id = slots, columns, new_tokens, pad_id
         self._column = 0
         self._first = 0
         """Columns left of it belong to no row."""
         self._cache: Cache | None = None
-        device = next(model.parameters()).device
-        self._length_S = torch.zeros(slots, dtype=torch.long, device=device)
-        self._mask_SC = torch.zeros(slots, columns, dtype=torch.long, device=device)
+        self._length_S = torch.zeros(slots, dtype=torch.long, device=self._device)
+        self._mask_SC = torch.zeros(slots, columns, dtype=torch.long, device=self._device)
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Prefilled:
         """Run left-padded prompts through the model once."""
-        return prefill(self._model, prompts, pad_id=self._pad_id, accepts=self._accepts)
+        return prefill(self._read, prompts, pad_id=self._pad_id, device=self._device)
 
     def admit(self, prefilled: Prefilled, source: Tensor) -> None:
         """Copy prefilled prompts into the next free rows."""
@@ -185,7 +190,7 @@ class CachedDecoder:
         position_B1, mask_BC = self._length_S[: self.rows, None], self._mask_SC[: self.rows, columns]
         for layer in self._layers:
             layer.rows, layer.columns = self.rows, columns
-        logits_BV = _last_logits(self._model, self._accepts, token_B[:, None], mask_BC, position_B1, self._cache)
+        logits_BV = self._read(token_B[:, None], mask_BC, position_B1, self._cache)
         self._column += 1
         # A finished row stays where it is, inside the model's positions.
         self._length_S[: self.rows] += live_B

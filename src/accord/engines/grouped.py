@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from accord.engines.cache import Prefilled, accepted_arguments, prefill
+from accord.engines.cache import Prefilled, prefill
 from accord.engines.step import DecodingStep
 
 
@@ -55,7 +55,6 @@ class GroupedDecoder:
     """Rows over a store of prompts and a cache of their own tokens.
 
     Args:
-        model: what `step` was made from; prompts go through its own forward.
         step: runs everything but attention.
         prompts: most different prompts at once.
         longest: tokens of the longest.
@@ -67,7 +66,6 @@ class GroupedDecoder:
 
     def __init__(
         self,
-        model: nn.Module,
         step: DecodingStep,
         *,
         prompts: int,
@@ -78,10 +76,9 @@ class GroupedDecoder:
         pad_id: int,
     ) -> None:
         self.rows = 0
-        self._model, self._step, self._pad_id = model, step, pad_id
-        self._accepts = accepted_arguments(model)
+        self._step, self._pad_id = step, pad_id
         self._new_tokens = new_tokens
-        self._device = next(model.parameters()).device
+        self._device = step.device
 
         def room(rows: int, columns: int) -> Tensor:
             """Keys and values, [L, 2, rows, K, columns, D]."""
@@ -103,7 +100,7 @@ class GroupedDecoder:
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Prefilled:
         """Run the prompts once."""
-        return prefill(self._model, prompts, pad_id=self._pad_id, accepts=self._accepts)
+        return prefill(self._step.read_prompts, prompts, pad_id=self._pad_id, device=self._device)
 
     def admit(self, prefilled: Prefilled, source: Tensor) -> None:
         """Append one row per entry of `source`, reading that prefilled prompt."""

@@ -243,7 +243,6 @@ class NativeEngine:
                 )
         else:
             yield GroupedDecoder(
-                self.model,
                 DecodingStep(anatomy, room.slots, room.longest + room.new_tokens),
                 prompts=room.prompts,
                 longest=room.longest,

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import Cache
 
 from accord.engines import gpt2, llama, neox
 from accord.engines.anatomy import Anatomy, Function, Layer
 from accord.engines.weights import Product
-from accord.models.precision import runs_in_bfloat16
+from accord.models.precision import runs_in_bfloat16, trunk_precision
 
 FAMILIES: dict[str, Callable[[Any], Anatomy | str]] = {**llama.FAMILIES, **gpt2.FAMILIES, **neox.FAMILIES}
 """How models of a class of transformers are read."""
@@ -91,6 +92,8 @@ class DecodingStep:
         self.layers = len(anatomy.layers)
         self.dtype: torch.dtype = anatomy.head.weight_OI.dtype
         """Of keys, values and attention scores."""
+        self.device = anatomy.head.weight_OI.device
+        self._trunk = anatomy.trunk
         self._embed, self._norm, self._parallel = anatomy.embed, anatomy.norm, anatomy.parallel
         inner = torch.bfloat16 if runs_in_bfloat16(anatomy.trunk) else None
         self._layers = [
@@ -106,6 +109,22 @@ class DecodingStep:
         self._head = Product([anatomy.head], None, rows)
         like = anatomy.head.weight_OI[:1, :1]
         self._rotary = {name: _Rotary(*found, like, positions) for name, found in anatomy.rotary.items()}
+
+    def read_prompts(self, ids_PT: Tensor, mask_PT: Tensor, position_PT: Tensor, cache: Cache) -> Tensor:
+        """Run whole prompts through the trunk's own forward, in the precision it trains in, filling `cache`.
+
+        Returns:
+            Logits [P, V] after the last token of every prompt.
+        """
+        with trunk_precision(self._trunk, self.device):
+            out = self._trunk(
+                input_ids=ids_PT,
+                attention_mask=mask_PT,
+                position_ids=position_PT,
+                past_key_values=cache,
+                use_cache=True,
+            )
+        return self._head(out.last_hidden_state[:, -1])
 
     @torch.inference_mode()
     def __call__(self, token_B: Tensor, position_B: Tensor, attend: Attention) -> Tensor:
