@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from quality_pool import Fault, pool_of_sixty, pool_preferences
 
+from accord.collect.quality.audit import Finding
 from accord.collect.quality.conduct import conduct
 from accord.collect.quality.guessing import HORIZON, guessing, others_say
 from accord.collect.quality.judged import Judged, judged
@@ -106,6 +107,19 @@ def test_it_is_decided_after_sixty_judgements_whatever_they_are():
 def test_a_repeat_is_no_second_opinion():
     data = judged([said(1, "a", 0), *(said(1, "a", 0, repeat_of="x") for _ in range(30))])
     assert guessing(data.judgements, {("a", 0): 0.01}) == "continue"
+
+
+def test_tired_people_are_seen_in_hidden_tests_too():
+    random = np.random.default_rng(0)
+
+    def findings(first: float, last: float) -> list[Finding]:
+        right = random.random(400) < np.linspace(first, last, 400)
+        given = [said(k, "a", 0, gold=True, gold_right=bool(r)) for k, r in enumerate(right)]
+        return [f for f in conduct(judged(given))[1] if f.what.startswith("agreement with hidden tests")]
+
+    (tired,), (awake,) = findings(1.0, 0.5), findings(0.75, 0.75)
+    assert tired.value is not None and tired.value < -0.3 and (tired.p_value or 1) < 0.001
+    assert (awake.p_value or 0) > 0.01
 
 
 def test_in_whole_pools_guessers_are_found_and_good_people_are_not_blamed():

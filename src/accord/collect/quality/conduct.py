@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from accord.collect.quality.audit import Finding
-from accord.collect.quality.guessing import guessing, others_say
+from accord.collect.quality.guessing import belief, guessing, others_say
 from accord.collect.quality.judged import SWAP, Judged, Judgement
 from accord.stats.intervals import wilson
 from accord.stats.mixed_logit import one_effect
@@ -158,16 +158,16 @@ def _runs(sides: Sequence[bool]) -> tuple[float, float, int] | None:
 
 
 def _late(data: Judged, right: Mapping[tuple[str, int], float]) -> list[Finding]:
-    """Agreement with the others against the place in the annotator's sequence, in hundreds."""
+    """Agreement with hidden tests and the others against the place in the annotator's sequence, in hundreds."""
     done: Counter[str] = Counter()
     rows: list[tuple[float, float, str, str]] = []
     for j in data.judgements:
         if j.repeat:
             continue
         done[j.annotator] += 1
-        belief = right.get((j.annotator, j.pair))
-        if belief is not None and abs(belief - 0.5) > 0.05:
-            rows.append((float(belief > 0.5), done[j.annotator] / 100, j.annotator, j.prompt))
+        known = belief(j, right)
+        if abs(known - 0.5) > 0.05:
+            rows.append((float(known > 0.5), done[j.annotator] / 100, j.annotator, j.prompt))
     if len(rows) < 2 * MIN_JUDGEMENTS:
         return []
     y = np.array([r[0] for r in rows])
@@ -180,7 +180,7 @@ def _late(data: Judged, right: Mapping[tuple[str, int], float]) -> list[Finding]
         x[own] = place[own] - place[own].mean()
     found = one_effect(y, x, offset, spread=0.0, clusters=[r[3] for r in rows])
     ends = (found.value - 1.96 * found.error, found.value + 1.96 * found.error)
-    what = "agreement with others, per 100 judgements"
+    what = "agreement with hidden tests and others, per 100 judgements"
     return [Finding("all", "", what, found.value, *ends, found.n, found.p_value, matters=abs(found.value) >= 0.1)]
 
 

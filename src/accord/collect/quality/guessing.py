@@ -41,7 +41,7 @@ def guessing(given: Sequence[Judgement], right: Mapping[tuple[str, int], float])
         "fail" = as if guessing, wrong for at most 2 % of those who are right with `GOOD_ON_GOLD` and
         `GOOD_ON_ORDINARY`; "pass" = not; "continue" = these judgements cannot tell.
     """
-    beliefs = [_belief(j, right) for j in given]
+    beliefs = [belief(j, right) for j in given]
     good = [GOOD_ON_ORDINARY if _told(j) is None else GOOD_ON_GOLD for j in given]
     return sequential_evidence(beliefs, GUESSING, good=good, horizon=HORIZON)
 
@@ -70,6 +70,22 @@ def others_say(data: Judged) -> dict[tuple[str, int], float]:
     return found
 
 
+def belief(j: Judgement, right: Mapping[tuple[str, int], float]) -> float:
+    """Return the probability that a judgement is right; 1/2 where nobody knows. Hidden tests know.
+
+    A repeat says nothing here. Whoever is right with 0.75 and errs by chance contradicts himself in 38 % of repeats, a
+    guesser in half of them: two or three repeats in 60 judgements cannot tell them apart.
+
+    Args:
+        j: the judgement.
+        right: from `others_say`.
+    """
+    if j.repeat:
+        return 0.5
+    told = _told(j)
+    return right.get((j.annotator, j.pair), 0.5) if told is None else float(told)
+
+
 def _skills(data: Judged) -> dict[str, float]:
     """Probability of being right where there is a right reply and a preference, of everybody met by others or tests."""
     told = {(j.pair, j.annotator): right for j in data.judgements if not j.repeat and (right := _told(j)) is not None}
@@ -85,18 +101,6 @@ def _skills(data: Judged) -> dict[str, float]:
         return {}
     found = one_coin(votes, labels=(FIRST, SECOND), swap=SWAP, gold=dict.fromkeys(tests, FIRST))
     return {str(who): skill for who, skill in found.skills.items()}
-
-
-def _belief(j: Judgement, right: Mapping[tuple[str, int], float]) -> float:
-    """Probability that the judgement is right; 1/2 where nobody knows. Hidden tests know.
-
-    A repeat says nothing here. Whoever is right with 0.75 and errs by chance contradicts himself in 38 % of repeats, a
-    guesser in half of them: two or three repeats in 60 judgements cannot tell them apart.
-    """
-    if j.repeat:
-        return 0.5
-    told = _told(j)
-    return right.get((j.annotator, j.pair), 0.5) if told is None else float(told)
 
 
 def _told(j: Judgement) -> bool | None:
