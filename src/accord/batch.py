@@ -197,12 +197,13 @@ class Batch:
         alone_B = torch.bincount(run_B, minlength=self.num_rows)[run_B] == 1
         return least_B[run_B].masked_fill(alone_B, 0)
 
-    def split(self, token_budget: int) -> list[Batch]:
+    def split(self, token_budget: int, *, flat: bool = False) -> list[Batch]:
         """Cut into micro-batches of similar lengths; groups stay whole, and nothing is random.
 
         Args:
             token_budget: most padded tokens (rows x longest row) a micro-batch may hold; a single group that is larger
                 becomes a micro-batch of its own.
+            flat: the model lays long rows behind each other instead of padding them (`accord.models.trunk.lays_flat`).
 
         Returns:
             Micro-batches that together hold every row exactly once, the longest first: what does not fit in memory
@@ -218,7 +219,7 @@ class Batch:
         shared: list[int] = [0] * self.num_rows if shared_B is None else shared_B.tolist()
         groups = _runs(list(range(self.num_rows)) if self.group_B is None else self.group_B.tolist())
         sizes = [GroupSize.of([lengths[row] for row in rows], shared[rows[0]]) for rows in groups]
-        parts = cuts(sizes, token_budget, fill=self.ids_BT.device.type != "cpu")
+        parts = cuts(sizes, token_budget, fill=self.ids_BT.device.type != "cpu", flat=flat)
         return [self.select([row for group in part for row in groups[group]]) for part in parts]
 
     def to(self, device: torch.device | str) -> Batch:

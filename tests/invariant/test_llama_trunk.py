@@ -124,6 +124,16 @@ def test_other_models_run_their_own_forward(build: Any, reason: str, monkeypatch
         states_at(model.base_model, rows, last(rows))
 
 
+def test_who_pays_for_no_padding() -> None:
+    assert trunk.lays_flat(CausalModel(make()))
+    assert not trunk.lays_flat(CausalModel(make("gpt2")))
+    assert not trunk.lays_flat(nn.ModuleList([make(), make("gpt2")]))
+    assert not trunk.lays_flat(nn.Linear(2, 2))
+    model = CausalModel(make())
+    write_out(model, on=False)
+    assert not trunk.lays_flat(model)
+
+
 def test_what_differs_is_noticed_once_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, rows = make().base_model, batch(*PAIRS)
     wanted = hidden_states(copy.deepcopy(backbone), rows)[last(rows)]

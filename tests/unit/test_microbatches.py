@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from accord import batch as batches
 from accord.batch import Batch, collate
-from accord.microbatches import OVERHEAD_TOKENS, GroupSize, cuts
+from accord.microbatches import FLAT_FROM, OVERHEAD_TOKENS, GroupSize, cuts
 
 LIGHT = settings(max_examples=150, deadline=None)
-LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=4)
+LENGTHS = st.lists(st.one_of(st.integers(1, 60), st.just(FLAT_FROM)), min_size=1, max_size=4)
 
 
 @st.composite
@@ -32,8 +32,10 @@ def padded(part: Sequence[int], groups: Sequence[GroupSize]) -> int:
     return sum(groups[i].rows for i in part) * max(groups[i].longest for i in part)
 
 
-def cost(part: Sequence[int], groups: Sequence[GroupSize]) -> int:
+def cost(part: Sequence[int], groups: Sequence[GroupSize], flat: bool = False) -> int:
     """Tokens the model runs, and the overhead of a forward."""
+    if flat and max(groups[i].encoded for i in part) >= FLAT_FROM:
+        return sum(groups[i].tokens for i in part) + OVERHEAD_TOKENS
     run = sum(groups[i].encoded_rows for i in part) * max(groups[i].encoded for i in part)
     return run + OVERHEAD_TOKENS
 
@@ -70,13 +72,13 @@ def test_the_longest_come_first(groups, budget, fill) -> None:
 
 
 @LIGHT
-@given(sizes(), st.integers(1, 600))
-def test_no_other_cuts_of_the_order_are_cheaper(groups, budget) -> None:
-    found = cuts(groups, budget, fill=False)
+@given(sizes(), st.integers(1, 600), st.booleans())
+def test_no_other_cuts_of_the_order_are_cheaper(groups, budget, flat) -> None:
+    found = cuts(groups, budget, fill=False, flat=flat)
     order = [i for part in found for i in part]
     others = [parts for parts in all_cuts(order) if allowed(parts, groups, budget)]
-    least = min(sum(cost(part, groups) for part in parts) for parts in others)
-    assert sum(cost(part, groups) for part in found) == least
+    least = min(sum(cost(part, groups, flat) for part in parts) for parts in others)
+    assert sum(cost(part, groups, flat) for part in found) == least
 
 
 @LIGHT
@@ -94,6 +96,13 @@ def test_groups_much_shorter_than_the_rest_get_a_forward_of_their_own_when_that_
     # One short row in the padding costs less than a forward more.
     near = GroupSize.of([200 - OVERHEAD_TOKENS // 2], 0)
     assert cuts([near, long], 10_000, fill=False) == [[1, 0]]
+
+
+def test_rows_without_padding_are_put_together_and_short_ones_have_padding() -> None:
+    long, short, middle = GroupSize.of([FLAT_FROM], 0), GroupSize.of([10], 0), GroupSize.of([FLAT_FROM - 1], 0)
+    assert cuts([short, long, short], 10_000, fill=False, flat=True) == [[1, 0, 2]]
+    assert cuts([short, middle, short], 10_000, fill=False, flat=True) == [[1], [0, 2]]
+    assert len(cuts([short, long, short], 2 * FLAT_FROM, fill=False, flat=True)) == 2
 
 
 def test_sharing_lowers_what_is_encoded_and_not_what_the_budget_counts() -> None:
@@ -152,18 +161,18 @@ def test_a_batch_is_cut_by_what_its_groups_share(monkeypatch: pytest.MonkeyPatch
     groups = [[[*PROMPT, 1], [*PROMPT, 2, 3]], [[1, 2], [3, 4, 5]], [PROMPT]]
     seen: list[Sequence[GroupSize]] = []
 
-    def spy(groups: Sequence[GroupSize], token_budget: int, *, fill: bool) -> list[list[int]]:
+    def spy(groups: Sequence[GroupSize], token_budget: int, *, fill: bool, flat: bool) -> list[list[int]]:
         seen.append(groups)
-        assert (token_budget, fill) == (70, False)  # on a processor the cheapest cuts, not the fewest
-        return cuts(groups, token_budget, fill=fill)
+        assert (token_budget, fill, flat) == (70, False, True)  # on a processor the cheapest cuts, not the fewest
+        return cuts(groups, token_budget, fill=fill, flat=flat)
 
     monkeypatch.setattr(batches, "cuts", spy)
-    rows(groups).split(70)
-    assert seen == [[GroupSize(2, 5, 1, 6), GroupSize(2, 3, 2, 3), GroupSize(1, 3, 1, 3)]]
+    rows(groups).split(70, flat=True)
+    assert seen == [[GroupSize(2, 5, 1, 6, 6), GroupSize(2, 3, 2, 3, 5), GroupSize(1, 3, 1, 3, 3)]]
 
 
 def test_a_short_shared_prompt_is_not_counted_on() -> None:
-    assert GroupSize.of([100, 100], 24) == GroupSize(2, 100, 2, 100)
-    assert GroupSize.of([100, 100], 25) == GroupSize(2, 100, 1, 175)
-    assert GroupSize.of([100] * 5, 15) == GroupSize(5, 100, 5, 100)
-    assert GroupSize.of([100] * 5, 16) == GroupSize(5, 100, 1, 436)
+    assert GroupSize.of([100, 100], 24) == GroupSize(2, 100, 2, 100, 200)
+    assert GroupSize.of([100, 100], 25) == GroupSize(2, 100, 1, 175, 175)
+    assert GroupSize.of([100] * 5, 15) == GroupSize(5, 100, 5, 100, 500)
+    assert GroupSize.of([100] * 5, 16) == GroupSize(5, 100, 1, 436, 436)

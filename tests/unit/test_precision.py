@@ -246,6 +246,7 @@ def test_a_stage_trains_with_both_switches_as_configured_and_leaves_bfloat16_off
 ) -> None:
     monkeypatch.setattr(training, "cpu_has_bfloat16", lambda: True)
     joined: list[bool] = []
+    flat: list[bool] = []
 
     def during(module: CausalModel) -> Callable[[], dict[str, float]]:
         def measure() -> dict[str, float]:
@@ -269,11 +270,13 @@ def test_a_stage_trains_with_both_switches_as_configured_and_leaves_bfloat16_off
             objective=NLL(),
             steps=1,
             measure=during(model),
+            guards=[lambda info: flat.append(info.learner.flat)],
         )
         return numbers["eval_logp"], model
 
     (plain, reference), (mixed, model) = found(share_prompts=False), found(bf16=True)
     assert joined == [False, False, True, True]
+    assert flat == [trunk.lays_flat(model)] * 2 == [True, True]
     assert mixed != plain
     assert abs(mixed - plain) < 0.1 * abs(plain)
     with torch.no_grad():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from accord.batch import Batch, Forward, Mean, Terms
+from accord.batch import Batch, Forward, Mean, Terms, collate
 from accord.errors import TrainingError
 from accord.train import loop
 from accord.train.algorithms import ALGORITHMS
@@ -59,6 +59,20 @@ def test_a_step_divides_by_the_denominator_of_the_whole_batch() -> None:
     assert metrics["grad_norm"] == pytest.approx(math.hypot(mean, 1))
     assert "never" not in metrics, "a mean over nothing is no number"
     assert learner.step == 1
+
+
+def test_a_module_without_padding_gets_fewer_micro_batches_and_the_same_step() -> None:
+    batch = collate(
+        [[1] * size for size in (200, 20, 30)], [[False, *[True] * (size - 1)] for size in (200, 20, 30)], pad_id=0
+    )
+    found: list[tuple[int, dict[str, float]]] = []
+    for flat in (False, True):
+        module, seen = Line(), list[int]()
+        learner = make_learner(module, lambda rows, m=module, s=seen: s.append(rows.num_rows) or m(rows), flat=flat)
+        metrics = update(learner, batch, Sum())
+        found.append((len(seen), metrics))
+    assert [count for count, _ in found] == [2, 1]
+    assert found[0][1] == pytest.approx(found[1][1])
 
 
 def test_gradients_of_the_step_before_are_gone() -> None:

@@ -148,12 +148,22 @@ def write_out(module: nn.Module, on: bool) -> None:
             setattr(part, _WRITTEN_OUT, on and None)
 
 
+def lays_flat(module: nn.Module) -> bool:
+    """Whether all transformers models inside `module` pay for no padding where rows are long enough for parts."""
+    parts = [part for part in module.modules() if isinstance(part, PreTrainedModel) and part.base_model is part]
+    return bool(parts) and all(_written_out(part, next(part.parameters()).device) for part in parts)
+
+
 def _is_written_out(backbone: nn.Module, batch: Batch) -> bool:
-    if getattr(backbone, _WRITTEN_OUT, None) is False or batch.segment_BT is not None:
+    if batch.segment_BT is not None or _window(backbone) < batch.ids_BT.shape[1]:
         return False
-    if batch.ids_BT.device.type != "cpu" or _window(backbone) < batch.ids_BT.shape[1]:
+    return _written_out(backbone, batch.ids_BT.device)
+
+
+def _written_out(backbone: nn.Module, device: torch.device) -> bool:
+    if getattr(backbone, _WRITTEN_OUT, None) is False or device.type != "cpu":
         return False
-    use_attention(backbone, batch.ids_BT.device)
+    use_attention(backbone, device)
     if llama_trunk.obstacle(backbone) is not None:
         return False
     if getattr(backbone, _WRITTEN_OUT, None) is None:

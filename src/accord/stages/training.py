@@ -16,7 +16,7 @@ from accord.models.kernels import use_kernels
 from accord.models.policy import CausalModel, ScoreModel, ValueModel
 from accord.models.precision import cpu_has_bfloat16, mixed_precision
 from accord.models.recompute import recompute_activations
-from accord.models.trunk import share_prompts
+from accord.models.trunk import lays_flat, share_prompts
 from accord.pipeline import Context
 from accord.progress import track
 from accord.stages.configs import Fitted, Training
@@ -131,6 +131,7 @@ def train(  # noqa: PLR0913
         optimizer=optimizer,
         schedule=schedule(cfg.lr_scheduler_type, steps=steps, warmup_steps=round(cfg.warmup_ratio * steps)),
         token_budget=cfg.token_budget,
+        flat=lays_flat(module),
         max_grad_norm=cfg.max_grad_norm,
         carried=dict(carried or {}),
     )

@@ -88,6 +88,8 @@ class Learner:
     """Multiplier of the learning rate at optimiser step 0, 1, ..."""
     token_budget: int = 8192
     """Largest rows x length of a micro-batch, padding included."""
+    flat: bool = False
+    """Whether the module pays for no padding (`accord.models.trunk.lays_flat`), which decides where batches are cut."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global L2 norm; 0 switches clipping off."""
     step: int = 0
@@ -208,7 +210,7 @@ def update(learner: Learner, batch: Batch, objective: Objective) -> dict[str, fl
 
     loss_sum = torch.zeros((), dtype=torch.float64, device=learner.device)
     sums: dict[str, tuple[Tensor, Tensor]] = {}
-    for micro in batch.split(learner.token_budget):
+    for micro in batch.split(learner.token_budget, flat=learner.flat):
         on_device = micro.to(learner.device)
         terms = objective(learner.forward(on_device), on_device)
         (terms.loss / total).backward()
