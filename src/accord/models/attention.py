@@ -1,20 +1,20 @@
 """Attention on a processor: of plain rows, and of rows that share a prompt without a mask of all their tokens.
 
-A joined row (`accord.models.sharing`) needs attention in three parts: the shared tokens see each other, every reply
-sees the shared tokens, and every reply sees itself. A mask over the whole row would also compute, and throw away,
-what replies would say to each other: three quarters of the work for eight replies behind a prompt of twice their
-length. Softmax over two sets of keys is put together from the softmax over each, as in ring attention (Liu et al.
-2023, 2310.01889): with o_i the output over set i and l_i its log-sum-exp,
+In a joined row (`accord.models.sharing`) a token sees what its reply shares with others, and its reply up to itself. A
+mask over the whole row would also compute, and throw away, what replies would say to each other: three quarters of the
+work for eight replies behind a prompt of twice their length. Here at most some hundred queries at a time meet the keys
+that they see, put next to each other, in plain products; what is thrown away is half of a square of those queries. The
+softmax is kept for the backward pass, or computed again where there are many keys. With P = softmax(q k^T), o = P v:
 
-    l = log(exp l_1 + exp l_2),    o = sum_i exp(l_i - l) o_i
+    dv = P^T do,    dP = do v^T,    dS = P (dP - sum over keys of P dP),    dq = dS k,    dk = dS^T q
 
-and the gradient of each part is that of flash attention (Dao 2023, 2307.08691, algorithm 2) given o and l of the whole.
+torch's own kernel computes all of a causal square of up to 512 tokens, and one product more in its backward pass.
 
-Under bfloat16 autocast attention stays in float32: the backward pass of torch's bfloat16 kernel takes two to five
-times as long (docs/results/speed.md). That holds without gradients too, or the reference and the old policy would say
-something else than the policy they are copies of.
+Under bfloat16 autocast attention stays in float32: torch's bfloat16 kernel takes two to five times as long in its
+backward pass, and rounded scores would move probabilities by per cents. That holds without gradients too, or the
+reference and the old policy would say something else than the policy they are copies of.
 
-Legend: U joined rows, H heads, L their positions, D head size.
+Legend: U joined rows, H heads, L their positions, M queries, D head size; m and n, queries and keys of a part.
 """
 
 from __future__ import annotations
@@ -25,18 +25,22 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from accord.microbatches import FLAT_FROM
 from accord.models.sharing import Joined, Unit
 
 KERNEL = "accord_sdpa"
 """Name of this kernel among transformers' attention implementations."""
-_FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-PARTS_FROM = 128
+PARTS_FROM = FLAT_FROM
 """Tokens of a joined row from which on parts are worth their calls; shorter rows take a mask."""
+_QUERIES = 128
+"""Queries of a part at most."""
+_KEPT_KEYS = 512
+"""Keys of a part up to which its softmax is kept: memory for it grows with the square of a row."""
 _JOINED = "accord_joined"
 """Attribute of the tensor that stands for the mask: the rows it would be the mask of."""
 
@@ -62,20 +66,36 @@ class Part(NamedTuple):
 
     row: int
     queries: slice
-    keys: slice
-    causal: bool
-    """Whether a query sees only keys up to its own place; both are equally many then."""
+    keys: tuple[slice, ...]
+    """The last of them, as many as there are queries, are the queries' own tokens: each sees them up to itself."""
+
+
+def runs_of(unit: Unit) -> Iterator[tuple[slice, slice | None]]:
+    """Columns of tokens that follow each other in one text, and those of what is before them.
+
+    The first reply follows what it shares with others, so both are one run.
+    """
+    shared, first, *others = unit.sequences
+    yield slice(shared.start, first.stop), None
+    for own in others:
+        yield own, shared if unit.shared else None
 
 
 def parts_of(units: Sequence[Unit]) -> Iterator[Part]:
-    """What sees what: the shared tokens themselves, replies the shared tokens, each reply itself."""
+    """What sees what in joined rows, all tokens asking."""
     for unit in units:
-        shared, *replies = unit.sequences
-        if unit.shared:
-            yield Part(unit.row, shared, shared, True)
-            yield Part(unit.row, slice(shared.stop, unit.end), shared, False)
-        for own in replies:
-            yield Part(unit.row, own, own, True)
+        for run, before in runs_of(unit):
+            yield from parts_of_run(unit.row, run, before, run, at=run.start)
+
+
+def parts_of_run(row: int, run: slice, before: slice | None, asking: slice, *, at: int) -> Iterator[Part]:
+    """What the tokens `asking` of a run see of it and of what is before it; the first of them is query `at`."""
+    size = asking.stop - asking.start
+    number = -(-size // _QUERIES)
+    for i in range(number):
+        first, end = size * i // number, size * (i + 1) // number
+        own = slice(run.start, asking.start + end)
+        yield Part(row, slice(at + first, at + end), (own,) if before is None else (before, own))
 
 
 class AttentionInParts(torch.autograd.Function):
@@ -83,38 +103,63 @@ class AttentionInParts(torch.autograd.Function):
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: Sequence[Part], scale: float | None
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: Sequence[Part], scale: float
     ) -> Tensor:
-        """Queries of shape [U, H, M, D], keys and values [U, H, L, D]."""
-        # Parts are added in float32; each part alone is rounded to 16 bits by torch's kernel.
+        """Queries of shape [U, H, M, D], keys and values [U, H, L, D]; computed in float32 at least."""
         exact = torch.promote_types(query.dtype, torch.float32)
-        out, total = torch.zeros_like(query, dtype=exact), query.new_full(query.shape[:3], -torch.inf, dtype=exact)
-        for row, queries, keys, causal in parts:
-            q, k, v = query[row, None, :, queries], key[row, None, :, keys], value[row, None, :, keys]
-            part, size = _FLASH(q, k, v, 0.0, causal, scale=scale)
-            before = total[row, None, :, queries]
-            both = torch.logaddexp(before, size)
-            weight = (before - both).exp()[..., None]
-            out[row, None, :, queries].mul_(weight).addcmul_(part.to(exact), (size - both).exp()[..., None])
-            before.copy_(both)
-        out = out.to(query.dtype)
-        ctx.save_for_backward(query, key, value, out, total)
-        ctx.parts, ctx.scale = parts, scale
-        return out
+        q, k, v = query.to(exact) * scale, key.to(exact), value.to(exact)
+        out, kept = torch.zeros_like(q), list[Tensor | None]()
+        for part in parts:
+            softmax = _softmax(q, k, part)
+            _tokens(out, part.row, part.queries).copy_(torch.bmm(softmax, _seen(v, part)))
+            kept.append(softmax if softmax.shape[2] <= _KEPT_KEYS else None)
+        ctx.save_for_backward(q, k, v, *(kept if any(ctx.needs_input_grad) else ()))
+        ctx.parts, ctx.scale, ctx.dtype = parts, scale, query.dtype
+        return out.to(query.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         """Gradients of query, key and value."""
-        query, key, value, out, total = ctx.saved_tensors
-        found = [torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)]
-        for row, queries, keys, causal in ctx.parts:
-            q, k, v = query[row, None, :, queries], key[row, None, :, keys], value[row, None, :, keys]
-            o, size = out[row, None, :, queries], total[row, None, :, queries]
-            gradient = grads[0][row, None, :, queries]
-            parts = _FLASH_BACKWARD(gradient, q, k, v, o, size, 0.0, causal, scale=ctx.scale)
-            for whole, part, at in zip(found, parts, (queries, keys, keys), strict=True):
-                whole[row, None, :, at] += part
-        return *found, None, None
+        q, k, v, *kept = ctx.saved_tensors
+        dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        out_grad = grads[0].to(q.dtype)
+        for part, softmax in zip(ctx.parts, kept, strict=True):
+            do = _tokens(out_grad, part.row, part.queries)
+            p = _softmax(q, k, part) if softmax is None else softmax
+            _add_seen(dv, part, torch.bmm(p.mT, do))
+            ds = torch.ops.aten._softmax_backward_data(torch.bmm(do, _seen(v, part).mT), p, -1, p.dtype)
+            _tokens(dq, part.row, part.queries).copy_(torch.bmm(ds, _seen(k, part)))
+            _add_seen(dk, part, torch.bmm(ds.mT, _tokens(q, part.row, part.queries)))
+        return *(t.to(ctx.dtype) for t in (dq.mul_(ctx.scale), dk, dv)), None, None
+
+
+def _tokens(x: Tensor, row: int, place: slice) -> Tensor:
+    """Some tokens of a row of [U, H, L, D], as [H, l, D]."""
+    return x[row].narrow(1, place.start, place.stop - place.start)
+
+
+def _seen(x: Tensor, part: Part) -> Tensor:
+    """Keys or values of a part next to each other, [H, n, D]."""
+    found = [_tokens(x, part.row, place) for place in part.keys]
+    return found[0] if len(found) == 1 else torch.cat(found, 1)
+
+
+def _add_seen(onto: Tensor, part: Part, change_HnD: Tensor) -> None:
+    """Add to keys or values of a part."""
+    start = 0
+    for place in part.keys:
+        size = place.stop - place.start
+        _tokens(onto, part.row, place).add_(change_HnD.narrow(1, start, size))
+        start += size
+
+
+def _softmax(query: Tensor, key: Tensor, part: Part) -> Tensor:
+    """Weights of the keys of a part, [H, m, n]."""
+    q = _tokens(query, part.row, part.queries)
+    score, size = torch.bmm(q, _seen(key, part).mT), q.shape[1]
+    score[..., -size:] += torch.full((size, size), -torch.inf, dtype=q.dtype).triu_(1)
+    return torch.softmax(score, -1)
 
 
 def _attention(
@@ -139,7 +184,8 @@ def _attention(
         if usual and joined is not None and joined.ids_UL.shape[1] >= PARTS_FROM:
             groups = query.shape[1] // key.shape[1]
             parts = tuple(parts_of(joined.units))
-            whole: Any = AttentionInParts.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), parts, scaling)
+            scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+            whole: Any = AttentionInParts.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), parts, scale)
             return whole.transpose(1, 2).contiguous(), None
         if usual and on_cpu and joined is None and query.shape[2] == 1 and kwargs.get("cache") is None:
             return _of_one_token(query, key, value, attention_mask, scaling), None

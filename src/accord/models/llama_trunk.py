@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-from accord.models.attention import KERNEL, AttentionInParts, Part, parts_of
+from accord.models.attention import KERNEL, AttentionInParts, Part, parts_of, parts_of_run, runs_of
 from accord.models.blocks import Norm, Projection, added, gated_mlp, projected
 from accord.models.sharing import Joined
 
@@ -177,32 +177,17 @@ def _wanted(joined: Joined, place: Tensor, *, flat: bool) -> Wanted | None:
 
 
 def _hulls(joined: Joined, read_N: Tensor) -> tuple[tuple[Part, ...], Tensor]:
-    """Of each run of shared or own tokens the stretch from the first to the last that is read, and what it sees."""
+    """Of each run of tokens the stretch from the first to the last that is read, and what it sees."""
     read: list[int] = read_N.nonzero()[:, 0].tolist()
     parts: list[Part] = []
     chosen: list[Tensor] = []
     size = 0
     for unit in joined.units:
-        shared, behind = unit.sequences[0], size
-        for number, run in enumerate(unit.sequences):
+        for run, before in runs_of(unit):
             first, end = bisect_left(read, run.start), bisect_left(read, run.stop)
-            if first == end:
-                continue
-            stretch = slice(read[first], read[end - 1] + 1)
-            count = stretch.stop - stretch.start
-            parts += _seen(slice(size, size + count), stretch, run.start)
-            chosen.append(torch.arange(stretch.start, stretch.stop))
-            size += count
-            if number == 0:
-                behind = size
-        if unit.shared and size > behind:
-            parts.append(Part(0, slice(behind, size), shared, False))
+            if first < end:
+                stretch = slice(read[first], read[end - 1] + 1)
+                parts += parts_of_run(0, run, before, stretch, at=size)
+                chosen.append(torch.arange(stretch.start, stretch.stop))
+                size += stretch.stop - stretch.start
     return tuple(parts), torch.cat(chosen)
-
-
-def _seen(queries: slice, stretch: slice, start: int) -> list[Part]:
-    """What a stretch sees of its own run, which starts at `start`."""
-    if stretch.stop - stretch.start == 1:
-        return [Part(0, queries, slice(start, stretch.stop), False)]
-    before = [Part(0, queries, slice(start, stretch.start), False)] if stretch.start > start else []
-    return [*before, Part(0, queries, stretch, True)]
