@@ -48,6 +48,17 @@ def test_values_and_gradients_are_those_of_whole_logits(
         assert (one - other).abs().max() <= tolerance * max(1.0, float(other.detach().abs().max()))
 
 
+@pytest.mark.parametrize("size", [0.0, 30.0, 300.0])
+def test_sure_and_large_logits_lose_nothing(size: float) -> None:
+    hidden, weight, targets = inputs()
+    weight = (weight.detach() * 0.01).index_fill(0, targets[:1], 0).float()
+    weight[targets[0]] += size * hidden[0].detach().float() / float(hidden[0].detach().square().sum())
+    logits = hidden.detach().double() @ weight.double().T
+    found = token_scores(hidden.detach().float(), weight, targets, scale=1.0, entropy=True, keep=False)
+    for one, other in zip(found, (token_logp(logits, targets), entropy_from_logits(logits)), strict=True):
+        assert (one - other).abs()[0] <= 1e-6 * max(1.0, float(other[0]))
+
+
 def test_frozen_sides_get_no_gradient_and_backward_may_run_twice() -> None:
     hidden, weight, targets = inputs()
     logp, _ = token_scores(hidden, weight.detach(), targets, scale=1.0, entropy=False, keep=True)

@@ -6,7 +6,11 @@ through product, log-softmax and entropy before the next one begins, and the gra
 
     d log p / d logit_v = [v = y] - p_v,    d H / d logit_v = -p_v (log p_v + H)
 
-What is kept for the backward pass is the log-softmax, or nothing: it is then computed again, piece by piece.
+Exponentials cost more than any other pass, so each logit has one: with p the softmax and m the largest logit,
+
+    log p_y = logit_y - m + log max p,    H = -sum_v p_v (logit_v - m) - log max p
+
+and p is what is kept for the backward pass. Or nothing is kept, and p is computed again, piece by piece.
 
 Legend: N scored tokens, D hidden size, V vocabulary.
 """
@@ -37,7 +41,13 @@ def plain_head(head: nn.Module, hidden: Tensor) -> bool:
 
 
 def token_scores(
-    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, scale: float, entropy: bool, keep: bool
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    targets_N: Tensor,
+    *,
+    scale: float,
+    entropy: bool,
+    keep: bool,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target under softmax(scale hidden weight^T), and the entropies if asked for (nats).
 
@@ -56,7 +66,13 @@ def token_scores(
 class _TokenScores(torch.autograd.Function):
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, scale: float, entropy: bool, keep: bool
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        targets_N: Tensor,
+        scale: float,
+        entropy: bool,
+        keep: bool,
     ) -> tuple[Tensor, Tensor]:
         hidden_ND = hidden_ND if scale == 1.0 else hidden_ND * scale
         keep = keep and any(ctx.needs_input_grad)
@@ -68,12 +84,12 @@ class _TokenScores(torch.autograd.Function):
         for start in range(0, number, rows):
             piece = slice(start, min(start + rows, number))
             size = piece.stop - start
-            logp_RV = _log_softmax(
-                hidden_ND[piece], weight_VD, logits_RV[:size], kept_NV[piece] if keep else kept_NV[:size]
-            )
-            logp_N[piece] = logp_RV.gather(1, targets_N[piece, None])[:, 0]
+            out_RV, p_RV = logits_RV[:size], kept_NV[piece] if keep else kept_NV[:size]
+            _softmax(hidden_ND[piece], weight_VD, out_RV, p_RV)
+            top_R, log_R = out_RV.amax(1), p_RV.amax(1).log_()
+            logp_N[piece] = out_RV.gather(1, targets_N[piece, None])[:, 0] - top_R + log_R
             if entropy:
-                entropy_N[piece] = -torch.exp(logp_RV, out=logits_RV[:size]).mul_(logp_RV).sum(1)
+                entropy_N[piece] = -torch.linalg.vecdot(out_RV.sub_(top_R[:, None]), p_RV) - log_R
         ctx.save_for_backward(hidden_ND, weight_VD, targets_N, entropy_N, kept_NV if keep else None)
         ctx.scale, ctx.entropy = scale, entropy
         return logp_N, entropy_N
@@ -93,16 +109,15 @@ class _TokenScores(torch.autograd.Function):
             piece = slice(start, min(start + rows, number))
             size = piece.stop - start
             out_RV, coefficient_R = grad_RV[:size], logp_grad_N[piece]
+            p_RV = other_RV[:size] if kept_NV is None else kept_NV[piece]
             if kept_NV is None:
-                logp_RV = _log_softmax(hidden_ND[piece], weight_VD, out_RV, other_RV[:size])
-            else:
-                logp_RV = kept_NV[piece]
-            torch.exp(logp_RV, out=out_RV)
+                _softmax(hidden_ND[piece], weight_VD, out_RV, p_RV)
             if of_entropy:
                 slope_R = entropy_grad_N[piece]
-                out_RV.mul_(-(coefficient_R + slope_R * entropy_N[piece])[:, None] - slope_R[:, None] * logp_RV)
+                torch.mul(p_RV, -(coefficient_R + slope_R * entropy_N[piece])[:, None], out=out_RV)
+                out_RV.addcmul_(torch.special.entr(p_RV), slope_R[:, None])
             else:
-                out_RV.mul_(-coefficient_R[:, None])
+                torch.mul(p_RV, -coefficient_R[:, None], out=out_RV)
             out_RV.scatter_add_(1, targets_N[piece, None], coefficient_R[:, None])
             if hidden_grad_ND is not None:
                 torch.mm(out_RV, weight_VD, out=hidden_grad_ND[piece])
@@ -113,10 +128,10 @@ class _TokenScores(torch.autograd.Function):
         return hidden_grad_ND, weight_grad_VD, None, None, None, None
 
 
-def _log_softmax(hidden_RD: Tensor, weight_VD: Tensor, logits_RV: Tensor, out_RV: Tensor) -> Tensor:
-    """Write logits and their log-softmax; memory that is used again has no page faults."""
+def _softmax(hidden_RD: Tensor, weight_VD: Tensor, logits_RV: Tensor, out_RV: Tensor) -> None:
+    """Write logits and their softmax; memory that is used again has no page faults."""
     torch.mm(hidden_RD, weight_VD.mT, out=logits_RV)
-    return torch.log_softmax(logits_RV, -1, out=out_RV)
+    torch.softmax(logits_RV, -1, out=out_RV)
 
 
 def _rows(weight_VD: Tensor) -> int:
