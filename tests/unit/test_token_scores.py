@@ -59,6 +59,19 @@ def test_sure_and_large_logits_lose_nothing(size: float) -> None:
         assert (one - other).abs()[0] <= 1e-6 * max(1.0, float(other[0]))
 
 
+def test_products_of_the_backward_pass_in_16_bits_change_gradients_by_rounding_and_scores_not_at_all() -> None:
+    hidden, weight, targets = (t.detach() for t in inputs(torch.float32))
+    found: dict[torch.dtype | None, list[torch.Tensor]] = {}
+    for low in (None, torch.bfloat16):
+        given = [hidden.clone().requires_grad_(), weight.clone().requires_grad_()]
+        scores = token_scores(given[0], given[1], targets, scale=0.7, entropy=True, keep=True, low=low)
+        found[low] = [*(t.detach() for t in scores), *torch.autograd.grad(scores[0].sum(), given)]
+    for number, (one, other) in enumerate(zip(found[torch.bfloat16], found[None], strict=True)):
+        assert one.dtype == torch.float32
+        apart = float((one - other).norm() / other.norm())
+        assert apart == 0 if number < 2 else 0 < apart < 0.01
+
+
 def test_frozen_sides_get_no_gradient_and_backward_may_run_twice() -> None:
     hidden, weight, targets = inputs()
     logp, _ = token_scores(hidden, weight.detach(), targets, scale=1.0, entropy=False, keep=True)

@@ -116,9 +116,9 @@ class _Projected(torch.autograd.Function):
         key = _turned(grads[1], cos_NE, sin_NE, forward=False)
         query, key, value = (t.flatten(1).to(low) for t in (query, key, grads[2]))
         n_grad_ND = torch.mm(key, k).to(x_ND.dtype)
-        _add_product(n_grad_ND, value, v)
+        add_product(n_grad_ND, value, v)
         if queries_M is None:
-            _add_product(n_grad_ND, query, q)
+            add_product(n_grad_ND, query, q)
         else:
             n_grad_ND.index_add_(0, queries_M, torch.mm(query, q).to(x_ND.dtype))
         outs, ins = (query, key, value), (asking(n_ND), n_ND, n_ND)
@@ -166,7 +166,7 @@ class _GatedMLP(torch.autograd.Function):
         gate_grad_ID = _outer(gate_grad_NI, n_ND, exact) if needed[3] else None
         up_grad_ID = _outer(up_grad_NI, n_ND, exact) if needed[4] else None
         n_grad_ND = torch.mm(gate_grad_NI, gate_ID).to(exact)
-        _add_product(n_grad_ND, up_grad_NI, up_ID)
+        add_product(n_grad_ND, up_grad_NI, up_ID)
         x_grad_ND, norm_grad_D = _norm_backward(n_grad_ND, x_ND, scale_N1, weight_D)
         return x_grad_ND.add_(grads[0]), norm_grad_D, None, gate_grad_ID, up_grad_ID, down_grad_DI, None
 
@@ -204,7 +204,7 @@ def _turned(x_NHE: Tensor, cos_NE: Tensor, sin_NE: Tensor, *, forward: bool) -> 
     return out_NHE
 
 
-def _add_product(onto_ND: Tensor, left: Tensor, right: Tensor) -> None:
+def add_product(onto_ND: Tensor, left: Tensor, right: Tensor) -> None:
     """onto += left right; a product in 16 bits is rounded by itself and added in full."""
     if onto_ND.dtype == left.dtype:
         onto_ND.addmm_(left, right)

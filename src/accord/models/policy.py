@@ -20,6 +20,7 @@ from accord.batch import Batch, Forward
 from accord.errors import ModelError
 from accord.functional.losses import entropy_from_logits, token_logp
 from accord.models.lora import adapter_on, unwrap
+from accord.models.precision import runs_in_bfloat16
 from accord.models.token_scores import plain_head, token_scores
 from accord.models.trunk import last_state, states_before
 
@@ -128,7 +129,13 @@ class CausalModel(nn.Module):
         head: Any = self.inner.get_output_embeddings()
         if self.piecewise and scale is not None and hidden_ND.device.type == "cpu" and plain_head(head, hidden_ND):
             logp_N, entropy_N = token_scores(
-                hidden_ND, head.weight, targets_N, scale=scale / temperature, entropy=entropy.wanted, keep=not recompute
+                hidden_ND,
+                head.weight,
+                targets_N,
+                scale=scale / temperature,
+                entropy=entropy.wanted,
+                keep=not recompute,
+                low=torch.bfloat16 if runs_in_bfloat16(self.inner.base_model) else None,
             )
             return logp_N, entropy_N if entropy.gradient else entropy_N.detach()
         parts = [

@@ -10,7 +10,8 @@ Exponentials cost more than any other pass, so each logit has one: with p the so
 
     log p_y = logit_y - m + log max p,    H = -sum_v p_v (logit_v - m) - log max p
 
-and p is what is kept for the backward pass. Or nothing is kept, and p is computed again, piece by piece.
+and p is what is kept for the backward pass. Or nothing is kept, and p is computed again, piece by piece. Where the
+trunk runs in 16 bits, the products of the backward pass do too; logits, and with them what is returned, do not.
 
 Legend: N scored tokens, D hidden size, V vocabulary.
 """
@@ -22,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from accord.models.blocks import add_product
 
 _PIECE_ELEMENTS = 2**21
 """Logits of one piece (8 MiB in float32)."""
@@ -48,6 +51,7 @@ def token_scores(
     scale: float,
     entropy: bool,
     keep: bool,
+    low: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target under softmax(scale hidden weight^T), and the entropies if asked for (nats).
 
@@ -58,8 +62,9 @@ def token_scores(
         scale: what logits are multiplied by (1 / temperature, and the model's own).
         entropy: whether to compute them; else what is returned in their place is zeros.
         keep: hold N x V numbers for the backward pass instead of computing them again.
+        low: type of the products of the backward pass; None = that of the weight.
     """
-    result: Any = _TokenScores.apply(hidden_ND, weight_VD, targets_N, scale, entropy, keep)
+    result: Any = _TokenScores.apply(hidden_ND, weight_VD, targets_N, scale, entropy, keep, low or weight_VD.dtype)
     return result
 
 
@@ -73,6 +78,7 @@ class _TokenScores(torch.autograd.Function):
         scale: float,
         entropy: bool,
         keep: bool,
+        low: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         hidden_ND = hidden_ND if scale == 1.0 else hidden_ND * scale
         keep = keep and any(ctx.needs_input_grad)
@@ -91,7 +97,7 @@ class _TokenScores(torch.autograd.Function):
             if entropy:
                 entropy_N[piece] = -torch.linalg.vecdot(out_RV.sub_(top_R[:, None]), p_RV) - log_R
         ctx.save_for_backward(hidden_ND, weight_VD, targets_N, entropy_N, kept_NV if keep else None)
-        ctx.scale, ctx.entropy = scale, entropy
+        ctx.scale, ctx.entropy, ctx.low = scale, entropy, low
         return logp_N, entropy_N
 
     @staticmethod
@@ -101,6 +107,7 @@ class _TokenScores(torch.autograd.Function):
         logp_grad_N, entropy_grad_N = grads
         of_entropy = ctx.entropy and bool(entropy_grad_N.any())
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
+        low_VD, low_ND = weight_VD.to(ctx.low), hidden_ND.to(ctx.low)
         rows, number = _rows(weight_VD), len(targets_N)
         hidden_grad_ND = torch.empty_like(hidden_ND) if wants_hidden else None
         weight_grad_VD = torch.zeros_like(weight_VD) if wants_weight else None
@@ -119,13 +126,14 @@ class _TokenScores(torch.autograd.Function):
             else:
                 torch.mul(p_RV, -coefficient_R[:, None], out=out_RV)
             out_RV.scatter_add_(1, targets_N[piece, None], coefficient_R[:, None])
+            low_RV = out_RV.to(ctx.low)
             if hidden_grad_ND is not None:
-                torch.mm(out_RV, weight_VD, out=hidden_grad_ND[piece])
+                hidden_grad_ND[piece] = torch.mm(low_RV, low_VD)
             if weight_grad_VD is not None:
-                weight_grad_VD.addmm_(out_RV.mT, hidden_ND[piece])
+                add_product(weight_grad_VD, low_RV.mT, low_ND[piece])
         if hidden_grad_ND is not None and ctx.scale != 1.0:
             hidden_grad_ND.mul_(ctx.scale)
-        return hidden_grad_ND, weight_grad_VD, None, None, None, None
+        return hidden_grad_ND, weight_grad_VD, None, None, None, None, None
 
 
 def _softmax(hidden_RD: Tensor, weight_VD: Tensor, logits_RV: Tensor, out_RV: Tensor) -> None:
