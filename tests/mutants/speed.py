@@ -8,13 +8,16 @@ _MICRO = "unit/test_microbatches.py"
 _SHARING = "invariant/test_sharing.py"
 _LIMITS = "invariant/test_sharing_limits.py"
 _PRECISION = "unit/test_precision.py"
+_PARTS = "unit/test_attention_parts.py"
 
 SPEED = [
     *mutants(
         "microbatches.py",
         _MICRO,
         [
-            ("a forward costs nothing by itself", "OVERHEAD_TOKENS + encoded_rows * width", "encoded_rows * width"),
+            ("a forward costs nothing by itself", "OVERHEAD_TOKENS + run", "run"),
+            ("rows without padding pay for it", "run = tokens if flat and width >= FLAT_FROM else", "run ="),
+            ("short rows have no padding", "if flat and width >= FLAT_FROM", "if flat"),
             ("the budget is ignored", "if rows * longest > token_budget and", "if False and"),
             (
                 "the budget counts on sharing",
@@ -111,31 +114,21 @@ SPEED = [
     ),
     *mutants(
         "models/attention.py",
+        _PARTS,
+        [
+            ("replies do not see the prompt", "yield own, shared if unit.shared else None", "yield own, None"),
+            ("queries see what comes later", ".triu_(1)", ".triu_(size)"),
+            ("keys do not come before queries", "(own,) if before is None else (before, own)", "(own,)"),
+            ("the last part's gradient counts alone", ".add_(change_HnD.narrow", ".copy_(change_HnD.narrow"),
+            ("gradients of shared keys land at the reply", "        start += size\n", ""),
+            ("the scale has no gradient", "dq.mul_(ctx.scale)", "dq"),
+            ("every softmax is kept", "softmax if softmax.shape[2] <= _KEPT_KEYS else None", "softmax"),
+        ],
+    ),
+    *mutants(
+        "models/attention.py",
         _SHARING,
         [
-            (
-                "replies do not see the prompt",
-                "            yield Part(unit.row, slice(shared.stop, unit.end), shared, False)\n",
-                "",
-            ),
-            (
-                "replies see all of each other",
-                "            yield Part(unit.row, own, own, True)",
-                "            yield Part(unit.row, own, own, False)",
-            ),
-            ("sums over keys are not added", "torch.logaddexp(before, size)", "size"),
-            (
-                "what was found before keeps its weight",
-                "weight = (before - both).exp()",
-                "weight = (before - before).exp()",
-            ),
-            ("gradients of keys land at the queries", "(queries, keys, keys)", "(queries, queries, keys)"),
-            (
-                "the last part's gradient counts alone",
-                "whole[row, None, :, at] += part",
-                "whole[row, None, :, at] = part",
-            ),
-            # The kernel can share keys by itself, so leaving the repetition out changes nothing.
             (
                 "heads that share keys take turns",
                 "repeat_kv(key, groups), repeat_kv(value, groups)",
@@ -179,6 +172,8 @@ SPEED = [
                 "            out_RV.scatter_add_(",
                 "            out_RV.clone().scatter_add_(",
             ),
+            ("large logits eat small differences", "- top_R + log_R", "- (top_R - log_R).bfloat16()"),
+            ("products in 16 bits that nobody asked for", "low or weight_VD.dtype", "torch.bfloat16"),
             ("the temperature has no gradient", "hidden_grad_ND.mul_(ctx.scale)", "hidden_grad_ND.mul_(1.0)"),
         ],
     ),
@@ -201,9 +196,13 @@ SPEED = [
         "models/llama_trunk.py",
         "invariant/test_llama_trunk.py",
         [
-            ("a stretch does not see what is before it", "if stretch.start > start else []", "if False else []"),
-            ("a stretch does not see the shared tokens", "if unit.shared and size > behind:", "if False:"),
-            ("a last token sees itself only", "slice(start, stretch.stop), False)]", "stretch, False)]"),
+            (
+                "a stretch begins at its run",
+                "slice(read[first], read[end - 1] + 1)",
+                "slice(run.start, read[end - 1] + 1)",
+            ),
+            ("a stretch ends before its last token", "read[end - 1] + 1)", "read[end - 1])"),
+            ("all stretches ask first", "at=size)", "at=0)"),
         ],
     ),
     *mutants(
