@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import pytest
 
@@ -11,6 +10,7 @@ from accord import lab, rng
 from accord.collect.exporting.combine import combine
 from accord.collect.exporting.options import Combine
 from accord.collect.labels import estimated_labels, votes_of
+from accord.collect.rules import LEARNT, Aggregate
 from accord.collect.values import aggregate, judged_pairs
 from accord.lab.demonstrations import sample_reply
 from accord.types import Candidate, Message, Preference, Prompt
@@ -91,7 +91,7 @@ def test_swapping_the_names_of_all_replies_mirrors_the_labels() -> None:
         )
         for p in votes
     ]
-    for method in ("one_coin", "dawid_skene"):
+    for method in ("one_coin", "dawid_skene", "mace", "glad"):
         one, two = (estimated_labels(v, method) for v in (votes, mirrored))  # type: ignore[arg-type]
         assert [r.soft for r in one] == pytest.approx([None if r.soft is None else 1 - r.soft for r in two], abs=1e-6)
 
@@ -118,8 +118,8 @@ def test_gold_teaches_who_is_worth_what() -> None:
     assert taught[30].soft is not None and taught[30].soft > 0.9
 
 
-@pytest.mark.parametrize("rule", ["dawid_skene", "annotator_bt"])
-def test_an_export_takes_gold_for_the_text_that_is_right(rule: Literal["dawid_skene", "annotator_bt"]) -> None:
+@pytest.mark.parametrize("rule", LEARNT)
+def test_an_export_takes_gold_for_the_text_that_is_right(rule: Aggregate) -> None:
     rows = [
         judged(i, who, int(who != "good") if i % 2 else int(who == "good"), ("x", "y") if i % 2 else ("y", "x"))
         for i in range(40)

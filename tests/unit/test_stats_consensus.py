@@ -202,6 +202,27 @@ def test_few_votes_are_not_certain():
     assert found.posterior.tolist() == [[0.75, 0.25], [0.5, 0.5]]
 
 
+def test_a_rare_tie_does_not_make_votes_count_for_more():
+    random = np.random.default_rng(0)
+    truth = {i: "AB"[random.integers(2)] for i in range(1500)}
+    votes = []
+    for i, label in truth.items():
+        for w in random.choice(6, size=2, replace=False):
+            right = random.random() < 0.75
+            said = label if right else "AB".replace(label, "")
+            votes.append((i, f"w{w}", "T" if random.random() < 0.03 else said))
+
+    def excess(found):
+        """How much surer of its best label it is than it is right."""
+        sure = found.posterior.max(axis=1).mean()
+        return sure - accuracy(found.best, truth)
+
+    even, shares = (one_coin(votes, swap=SWAP, spread=how) for how in ("even", "shares"))
+    assert excess(even) > 0.04 > abs(excess(shares))
+    assert combine(votes, "one_coin", swap=SWAP).posterior == pytest.approx(shares.posterior)
+    assert combine(votes, swap=SWAP).posterior == pytest.approx(shares.posterior)  # two votes: one-coin instead
+
+
 def test_little_data_fall_back_to_one_coin_and_say_so():
     votes, _ = pool(9, items=20, overlap=3)
     small = combine(votes, labels=["A", "B"], swap=SWAP)

@@ -50,7 +50,9 @@ def estimated_labels(
     votes = votes_of(pairs)
     if not votes:
         return [p for pair in pairs for p in pair.judgements] + others
-    believed = combine(votes, method, labels=(FIRST, SECOND, TIE), gold=gold, swap=SWAP)
+    # A label that nobody gave would only take its part of the wrong votes away from the other reply.
+    tied = any(verdict == TIE for _, _, verdict in votes)
+    believed = combine(votes, method, labels=(FIRST, SECOND, TIE) if tied else (FIRST, SECOND), gold=gold, swap=SWAP)
     place = {item: row for row, item in enumerate(believed.items)}
     note = {"note": believed.note} if believed.note else {}
     found: list[Preference] = []
@@ -58,6 +60,6 @@ def estimated_labels(
         if number not in place:
             found += pair.judgements
             continue
-        first, _, tie = (float(x) for x in believed.posterior[place[number]])
-        found.append(labelled(pair, min(max(first + tie / 2, 0.0), 1.0), believed.method, extra=note))
+        first, second = (float(x) for x in believed.posterior[place[number], :2])
+        found.append(labelled(pair, min(max((1 + first - second) / 2, 0.0), 1.0), believed.method, extra=note))
     return found + others

@@ -150,7 +150,7 @@ def combine(
     if method == "shares":
         return vote_shares(given, labels=labels, gold=gold)
     if method == "one_coin":
-        return one_coin(given, labels=labels, gold=gold, swap=swap)
+        return one_coin(given, labels=labels, gold=gold, swap=swap, spread="shares")
     if method == "mace":
         return mace(given, labels=labels, gold=gold, swap=swap).consensus
     if method == "glad":
@@ -159,7 +159,7 @@ def combine(
         raise ValueError(f"no method {method!r}; choose one of {', '.join(get_args(Method))}")
     too_few = _too_few(given)
     if too_few:
-        simple = one_coin(given, labels=labels, gold=gold, swap=swap)
+        simple = one_coin(given, labels=labels, gold=gold, swap=swap, spread="shares")
         return replace(simple, note=f"one-coin instead of Dawid-Skene: {too_few}")
     full = dawid_skene(given, labels=labels, gold=gold, swap=swap, smoothing=smoothing, iterations=1000, tolerance=1e-8)
     return Consensus(

@@ -8,6 +8,9 @@ Deviations from the papers:
    likelihood with pseudo-counts (its `smoothing`).
 2. GLAD (Whitehill et al. 2009) has two labels; a wrong answer is spread evenly over the other labels.
 3. `swap` keeps everything the same when the two replies of a comparison change places.
+4. One-coin can spread wrong answers by how often the labels are given (`spread="shares"`) instead of evenly. Where one
+   label is rare, as ties are, a wrong vote for a reply nearly always stands where the other reply is right, and a model
+   that gives the tie an equal part takes every vote for up to twice the odds it has.
 """
 
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 from scipy.optimize import minimize
@@ -94,6 +97,7 @@ def one_coin(
     gold: Mapping[Hashable, Hashable] | None = None,
     swap: Mapping[Hashable, Hashable] | None = None,
     prior: tuple[float, float] = (3.0, 1.0),
+    spread: Literal["even", "shares"] = "even",
     iterations: int = 100,
     tolerance: float = 1e-9,
 ) -> Consensus:
@@ -106,6 +110,7 @@ def one_coin(
         swap: as for `dawid_skene`; here it keeps the labels' own frequencies symmetric.
         prior: imagined right and wrong answers of each annotator. (0, 0) is maximum likelihood; with few votes that
             is over-confident.
+        spread: of wrong answers over the labels that are not true: evenly, or in proportion to all votes for them.
         iterations: at most that many.
         tolerance: stop when the objective rose by less (nats).
 
@@ -117,7 +122,7 @@ def one_coin(
         raise ValueError(f"imagined answers must not be negative, got {prior}")
     ballots = encode(votes, labels, gold)
     image = mirror(ballots.labels, swap)
-    others = max(len(ballots.labels) - 1, 1)
+    log_part = _log_parts(ballots, image, spread)
     done = ballots.by_annotator(np.ones(len(ballots.who)))
 
     def model(posterior: Floats, before: Step[Floats] | None) -> Step[Floats]:
@@ -125,7 +130,8 @@ def one_coin(
         agreed = ballots.by_annotator(posterior[ballots.item, ballots.label])
         skill = np.clip((agreed + right) / (done + right + wrong), _FLOOR, 1 - _FLOOR)
         own = ballots.said
-        log_given = own * np.log(skill)[ballots.who, None] + (1 - own) * np.log((1 - skill) / others)[ballots.who, None]
+        log_wrong = np.log1p(-skill)[ballots.who, None] + log_part[ballots.label]
+        log_given = own * np.log(skill)[ballots.who, None] + (1 - own) * log_wrong
         penalty = float((right * np.log(skill) + wrong * np.log1p(-skill)).sum())
         return Step(_log_mean(posterior, image), log_given, penalty, skill)
 
@@ -247,6 +253,16 @@ def glad(
     alpha, easy = found.step.parameters[:num], found.step.parameters[num:]
     skill = cast(Floats, expit(alpha * float(np.exp(easy.mean()))))
     return Glad(_consensus("glad", ballots, found, skill), alpha, easy)
+
+
+def _log_parts(ballots: Ballots, image: np.ndarray[Any, Any], spread: Literal["even", "shares"]) -> Floats:
+    """(labels given, true labels) log of the part of wrong answers that is this label; the diagonal means nothing."""
+    number = len(ballots.labels)
+    if spread == "even":
+        return np.full((number, number), -np.log(max(number - 1, 1)))
+    count = np.bincount(ballots.label, minlength=number) + 0.5
+    share = (count + count[image]) / (2 * count.sum())
+    return np.log(share)[:, None] - np.log1p(-np.minimum(share, 1 - _FLOOR))[None, :]
 
 
 def _log_mean(posterior: Floats, image: np.ndarray[Any, Any]) -> Floats:

@@ -22,6 +22,7 @@ from accord.collect.exporting.rows import (
     ranking_rows,
     unpaired_rows,
 )
+from accord.collect.rules import LEARNT
 from accord.collect.values import PairKey, judged_pairs
 from accord.data.canonical import to_row
 from accord.types import Preference
@@ -85,7 +86,7 @@ def labels(collected: Collected, given: Sequence[Preference], how: Combine) -> C
     left = [p for p in given if p.meta.get("task") not in collected.decisions]
     gold: dict[PairKey, str] = {}
     tests: list[Preference] = []
-    if how.aggregate in ("dawid_skene", "annotator_bt"):
+    if how.aggregate in LEARNT:
         tests, gold = _tests(collected, {p.id for p in given})
     made = combine([*left, *tests], how, gold=gold)
     names = {p.meta.get("task") for p in tests}

@@ -6,6 +6,7 @@
 | majority | the side with more votes; equal votes by `tie_policy` |
 | soft | the mean vote |
 | dawid_skene | what Dawid and Skene's model believes (one-coin where the data are too few, said in `notes`) |
+| one_coin, mace, glad | what a model with one or two numbers a person believes; see `accord.stats.consensus` |
 | annotator_bt | what Bradley-Terry with a skill and a side bias for everybody believes of the pair |
 | weighted, group_mixture, worst_group | see `accord.collect.values` |
 
@@ -24,6 +25,7 @@ from accord.data import soft_labels
 from accord.data.aggregate import vote
 from accord.stats.annotator_pairs import PairVote, annotator_pairs
 from accord.stats.bt_posterior import Settings
+from accord.stats.combine import Method
 from accord.types import Preference
 
 
@@ -55,8 +57,10 @@ def combine(preferences: Iterable[Preference], how: Combine, *, gold: Mapping[Pa
         return Combined(tuple(soft_labels(given)), len(given))
     if how.aggregate == "majority":
         return _majority(given, how)
-    if how.aggregate in ("dawid_skene", "annotator_bt"):
-        return _estimated(given, how, gold or {})
+    if how.aggregate == "annotator_bt":
+        return _annotator_bt(given, gold or {})
+    if how.aggregate in ("dawid_skene", "one_coin", "mace", "glad"):
+        return _estimated(given, how.aggregate, gold or {})
     rule = how.aggregate
     made = aggregate(given, rule, weights=how.weights, population=how.population, seed=how.seed)
     return Combined(tuple(made), len(given))
@@ -75,16 +79,14 @@ def _majority(given: list[Preference], how: Combine) -> Combined:
     return Combined(tuple(made), len(given), tuple(equal), tuple(notes))
 
 
-def _estimated(given: list[Preference], how: Combine, gold: Mapping[PairKey, str]) -> Combined:
-    if how.aggregate == "annotator_bt":
-        return _annotator_bt(given, gold)
+def _estimated(given: list[Preference], method: Method, gold: Mapping[PairKey, str]) -> Combined:
     pairs, _ = judged_pairs(given)
     known: dict[Hashable, Hashable] = {
         number: FIRST if gold[pair.key] == pair.first.candidates[0].text else SECOND
         for number, pair in enumerate(pairs)
         if pair.key in gold
     }
-    made = estimated_labels(given, "dawid_skene", gold=known)
+    made = estimated_labels(given, method, gold=known)
     notes = sorted({str(p.meta["note"]) for p in made if "note" in p.meta and "judgements" in p.meta})
     return Combined(tuple(made), len(given), notes=tuple(notes))
 
