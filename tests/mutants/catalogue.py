@@ -10,6 +10,7 @@ from mutants.machinery import MACHINERY
 from mutants.mutant import Mutant
 from mutants.preferences import PREFERENCES
 from mutants.quality import QUALITY
+from mutants.serving import SERVING
 from mutants.speed import SPEED
 from mutants.values import VALUES
 
@@ -17,6 +18,7 @@ MUTANTS: list[Mutant] = [
     *ARITHMETIC,
     *PREFERENCES,
     *MACHINERY,
+    *SERVING,
     *SPEED,
     *VALUES,
     *QUALITY,

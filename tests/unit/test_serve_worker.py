@@ -213,6 +213,21 @@ def test_before_it_is_loaded_and_after_it_is_closed_there_are_no_answers(served:
         worker.submit([job(Told())])
 
 
+def test_a_server_that_stops_while_it_loads_does_not_wait_for_the_model(served: ServedModel) -> None:
+    go, said = threading.Event(), threading.Event()
+
+    def load() -> ServedModel:
+        assert go.wait(60)
+        return served
+
+    worker = Worker(load, max_batch=1, max_queue=1, on_ready=said.set)
+    worker.start()
+    worker.close()
+    go.set()
+    worker._thread.join(60)
+    assert not worker._thread.is_alive() and worker.state == "closed" and not said.is_set()
+
+
 def test_closing_ends_what_is_under_way_and_tells_who_waits(served: ServedModel) -> None:
     with working(served) as (worker, calls):
         first = next(held(worker, calls))
@@ -277,6 +292,7 @@ def test_an_idle_worker_waits_a_moment_for_others(served: ServedModel, monkeypat
     with working(served, max_batch=3) as (worker, calls):
         told = [Told() for _ in range(3)]
         for one in told:
-            worker.submit([job(one)])  # the third one fills the batch
+            assert not calls.entered.wait(0.1)  # not before the third one, which fills the batch
+            worker.submit([job(one)])
         calls.go.set()
         assert all(one.finished() for one in told) and calls.sizes == [3]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from accord.serve.asked import Asked, read_chat, read_text
@@ -54,10 +55,16 @@ def create_app(worker: Worker, settings: Settings) -> FastAPI:
         worker: has the model.
         settings: name, key, limits.
     """
-    app = FastAPI(title="Accord", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.started = int(time.time())
     # One thread: see `ServedModel.encode`.
     reading = ThreadPoolExecutor(1, thread_name_prefix="accord-encode")
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        yield
+        reading.shutdown()
+
+    app = FastAPI(title="Accord", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.state.started = int(time.time())
     guarded = APIRouter(prefix="/v1", dependencies=[Depends(_guard(settings))])
 
     def card() -> dict[str, Any]:
@@ -86,7 +93,8 @@ def create_app(worker: Worker, settings: Settings) -> FastAPI:
         asked = read(await _body(request))
         _check_name(asked.model, settings)
         served = worker.ready()
-        ids = await run_in_threadpool(lambda: reading.submit(_encode, asked, served).result())
+        worker.check_size(len(asked.prompts) * asked.n)  # before all of them are encoded
+        ids = await asyncio.wrap_future(reading.submit(_encode, asked, served))
         exchange = Exchange(asked, ids, served, settings.default_limit)
         given = [text_of_prompt(prompt, served) if asked.echo else "" for prompt in asked.prompts]
         worker.submit(exchange.jobs)
@@ -110,7 +118,6 @@ def create_app(worker: Worker, settings: Settings) -> FastAPI:
 
     app.include_router(guarded)
     _refusals(app)
-    app.router.on_shutdown.append(reading.shutdown)
     return app
 
 
@@ -131,7 +138,7 @@ def _guard(settings: Settings) -> Callable[[Request], Any]:
     async def check(request: Request) -> None:
         host = request.headers.get("host", "")
         name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-        if settings.hosts is not None and name not in settings.hosts:
+        if settings.hosts is not None and name.lower() not in settings.hosts:
             raise ApiError(403, f"this server is not known as {name[:200]!r}: use its address, or start it with a key")
         if not settings.key:
             return

@@ -98,7 +98,8 @@ def lm_eval(  # noqa: PLR0913  (options, most with defaults)
 ) -> None:
     """Run tasks of EleutherAI's lm-evaluation-harness on a model: it is served meanwhile, and lm-eval is the client.
 
-    Without --chat tasks are texts, as lm-eval writes them; log-likelihoods and generation. Needs `[lmeval]`.
+    Without --chat tasks are texts, as lm-eval writes them; log-likelihoods and generation. Needs the extra
+    lmeval.
     """
     from accord.serve import running
     from accord.serve.clients import LmEval, lm_eval_command, require_lm_eval, run_client, target_of
@@ -132,7 +133,7 @@ def inspect(  # noqa: PLR0913  (options, most with defaults)
 ) -> None:
     """Run a task of Inspect (inspect-ai) on a model: it is served meanwhile, and Inspect is the client.
 
-    Needs `[inspect]`.
+    Needs the extra inspect.
     """
     from accord.serve import running
     from accord.serve.clients import inspect_command, require_inspect, run_client, target_of

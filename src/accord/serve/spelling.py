@@ -35,7 +35,7 @@ class Spelling:
         self._letters = _byte_letters() if decoder is not None and b"ByteLevel" in decoder.__getstate__() else None
         self._added = {index: str(token) for index, token in tokenizer.added_tokens_decoder.items()}
         self._special = frozenset(tokenizer.all_special_ids)
-        self._tokenizer = tokenizer
+        self._tokenizer, self._size = tokenizer, len(tokenizer)
         self._texts: dict[int, str] = {}
 
     def is_special(self, token: int) -> bool:
@@ -46,7 +46,7 @@ class Spelling:
         """The bytes a token stands for; empty for an id beyond the vocabulary."""
         if token in self._added:
             return self._added[token].encode()
-        piece: Any = self._tokenizer.convert_ids_to_tokens(token) if token < len(self._tokenizer) else None
+        piece: Any = self._tokenizer.convert_ids_to_tokens(token) if token < self._size else None
         if not isinstance(piece, str):
             return b""
         if self._letters is not None:

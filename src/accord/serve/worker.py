@@ -60,8 +60,6 @@ class Worker:
         self.error: BaseException | None = None
         self.model: ServedModel | None = None
         """None until it is loaded."""
-        self.batches = 0
-        """Batches decoded so far."""
         self._load, self._on_ready, self._on_failed = load, on_ready, on_failed
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
@@ -84,19 +82,29 @@ class Worker:
             raise ApiError(503, "the model is being loaded", code="model_loading", headers={"Retry-After": "2"})
         raise ApiError(503, "the server is about to stop", code="stopping")
 
+    def check_size(self, size: int) -> None:
+        """Refuse what will never fit into the queue.
+
+        Args:
+            size: replies wanted.
+
+        Raises:
+            ApiError: 400.
+        """
+        if size > self.max_queue:
+            message = f"the request asks for {size} replies, and at most {self.max_queue} can wait: send fewer"
+            raise ApiError(400, message, code="too_many_replies")
+
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue jobs, all or none.
 
         Raises:
             ApiError: 503 as `ready`; 429 when they do not fit into the queue now, 400 when they never will.
         """
-        self.ready()
         size = sum(job.sampling.n for job in jobs)
-        if size > self.max_queue:
-            raise ApiError(
-                400, f"the request asks for {size} replies, and at most {self.max_queue} can wait: send fewer"
-            )
+        self.check_size(size)
         with self._changed:
+            self.ready()
             waiting = sum(job.sampling.n for job in self._waiting if not job.cancelled)
             if waiting + size > self.max_queue:
                 after = str(min(60, max(1, math.ceil(self._last_s))))
@@ -106,29 +114,34 @@ class Worker:
             self._changed.notify()
 
     def close(self) -> None:
-        """End what is under way and the thread; who still waits is told so."""
+        """End what is under way and the thread; who still waits is told so.
+
+        A model that is still being loaded is not waited for: the thread ends with it, or with the process.
+        """
         with self._changed:
-            self.state = "closed"
+            loading, self.state = self.state == "loading", "closed"
             self._changed.notify()
-        self._thread.join()
+        if not loading:
+            self._thread.join()
 
     def _run(self) -> None:
         try:
             self.model = self._load()
-        except BaseException as error:
-            self.error, self.state = error, "failed"
+        except BaseException as error:  # whatever it was, `run` raises it where somebody sees it
+            with self._changed:
+                self.error, self.state = error, "failed"
             self._on_failed()
             return
         with self._changed:
-            if self.state == "loading":
-                self.state = "ready"
+            if self.state == "closed":
+                return
+            self.state = "ready"
         self._on_ready()
         while batch := self._next():
             started = time.monotonic()
             self._answer(self.model, batch)
-            self.batches += 1
             self._last_s = time.monotonic() - started
-        for job in self._waiting:
+        for job in self._waiting:  # no more will come: `submit` sees the state under the same lock as `_next`
             _tell(job, ApiError(503, "the server is about to stop", code="stopping"))
 
     def _next(self) -> list[Job]:
