@@ -36,6 +36,7 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
+    Olmo2Config,
     PreTrainedConfig,
 )
 
@@ -82,7 +83,18 @@ SIZES: dict[str, Callable[[], PreTrainedConfig]] = {
         max_position_embeddings=512,
         **_TOKENS,
     ),
+    "olmo2-6M": lambda: Olmo2Config(
+        hidden_size=256,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        vocab_size=4096,
+        intermediate_size=688,
+        max_position_embeddings=512,
+        **_TOKENS,
+    ),
 }
+"""The engine has decoding steps of its own for all but the last, which goes through its own forward."""
+USUAL = ("llama-1M", "llama-6M", "llama-13M", "gpt2-1M", "neox-1M", "olmo2-6M")
 
 
 @dataclass(frozen=True)
@@ -270,7 +282,7 @@ def parity(work: Work, replies: list[Reply]) -> float:
 
 def measure(
     *,
-    sizes: Sequence[str] = ("llama-1M", "llama-6M", "llama-13M", "gpt2-1M", "neox-1M"),
+    sizes: Sequence[str] = USUAL,
     threads: int = 2,
     repeats: int = 5,
     rows: int = 32,
@@ -304,9 +316,9 @@ def measure(
 
 def _measure(work: Work, repeats: int, *, batching: bool, label: dict[str, Any]) -> list[dict[str, Any]]:
     is_llama = work.model.config.model_type == "llama"
-    runs: dict[str, Run] = {"native": native(work, fast=True)}
+    runs: dict[str, Run] = {"native": native(work, fast=True), "native, fast path off": native(work, fast=False)}
     if is_llama:
-        runs |= {"native, fast path off": native(work, fast=False), "bare loop": bare_loop(work)}
+        runs["bare loop"] = bare_loop(work)
     runs["generate"] = generate(work)
     if is_llama:
         runs["generate, static cache"] = generate(work, cache_implementation="static", disable_compile=True)
@@ -352,7 +364,7 @@ def show(table: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Measure from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=["llama-1M", "llama-6M", "llama-13M", "gpt2-1M", "neox-1M"])
+    parser.add_argument("--sizes", nargs="+", default=USUAL, choices=SIZES)
     parser.add_argument("--lengths", nargs="+", default=["mixed", "full"], choices=["mixed", "full"])
     parser.add_argument("--rows", type=int, default=32, help="completions in all, a multiple of 8")
     parser.add_argument("--new", type=int, default=64, help="most new tokens of a completion")

@@ -235,7 +235,7 @@ MACHINERY = [
                 "searchsorted(cdf_BK, target_B1, right=True)",
                 "searchsorted(cdf_BK, target_B1)",
             ),
-            ("the largest uniform reaches the end", "_BELOW_ONE = 1 - 2**-52", "_BELOW_ONE = 1.0"),
+            ("the largest uniform passes the end of a block", "* (1 - 2**-53)", "* 1.1"),
             (
                 "log-probabilities of the untempered logits",
                 "logps.append(mass.gather(",

@@ -35,6 +35,14 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "short_factor": [1.0, 1.0, 1.5, 2.0],
+    "long_factor": [1.0, 2.0, 4.0, 8.0],
+    "original_max_position_embeddings": 24,
+}
 GEMMA3 = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}
 CASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     "llama": (LlamaConfig, {}),
@@ -53,7 +61,7 @@ CASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     "qwen3": (Qwen3Config, {"num_key_value_heads": 2, "head_dim": 16, "tie_word_embeddings": True}),
     "mistral": (MistralConfig, {"num_key_value_heads": 2, "sliding_window": None}),
     "mistral with a window": (MistralConfig, {"num_key_value_heads": 2, "sliding_window": 5}),
-    "dynamic rope": (LlamaConfig, {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}}),
+    "a rope that depends on the length": (LlamaConfig, {"rope_parameters": LONGROPE}),
     "smollm3": (SmolLM3Config, {"num_key_value_heads": 2, "no_rope_layer_interval": 2}),
     "phi3": (Phi3Config, {"num_key_value_heads": 2, "sliding_window": None}),
     "phi3 with a window": (Phi3Config, {"num_key_value_heads": 2, "sliding_window": 5}),

@@ -94,6 +94,15 @@ def test_uniform_at_the_edges_never_draws_a_token_of_mass_zero() -> None:
     assert token.tolist() == [1, 3, 3]
 
 
+def test_rounding_of_a_block_s_sum_never_leads_beyond_its_last_token_with_mass() -> None:
+    logits = torch.randn(400, 32, generator=torch.Generator().manual_seed(4))
+    logits[:, 27:] = -torch.inf
+    largest = torch.full((400,), float(np.nextafter(1.0, 0.0)), dtype=torch.float64)
+    token, logp = draw(logits, largest, Sampling(1))
+    assert set(token.tolist()) == {26}
+    assert torch.isfinite(logp).all()
+
+
 @pytest.mark.parametrize("vocab", [31, 32, 33, 64, 800, 1001])
 @pytest.mark.parametrize("sampling", [Sampling(1), Sampling(1, top_p=0.5)])
 def test_every_vocabulary_gives_the_token_where_the_running_sum_passes_the_uniform(

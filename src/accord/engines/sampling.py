@@ -21,8 +21,6 @@ from accord.rng import derive
 _MAX_LOGITS = {"cpu": 2**20}
 _MAX_LOGITS_ELSEWHERE = 2**24
 _BLOCK = 32
-_BELOW_ONE = 1 - 2**-52
-"""A uniform below it, times a total, stays below that total when rounded."""
 
 
 def uniforms(seed: int, sample: int, count: int) -> np.ndarray:
@@ -113,14 +111,14 @@ def _inverse_cdf(mass_BV: Tensor, uniform_B: Tensor) -> Tensor:
     mass_BNK = whole_BV.unflatten(1, (-1, _BLOCK))
     mass_BN = mass_BNK.sum(-1)
     cdf_BN = mass_BN.cumsum(-1, dtype=torch.float64)
-    target_B1 = uniform_B[:, None].clamp(max=_BELOW_ONE) * cdf_BN[:, -1:]
+    target_B1 = uniform_B[:, None] * cdf_BN[:, -1:]  # below the total for any uniform below 1, also when rounded
     block_B1 = _first_beyond(cdf_BN, target_B1)
     before_B1 = cdf_BN.gather(1, block_B1) - mass_BN.gather(1, block_B1)
     first_B = torch.arange(0, mass_BN.numel(), mass_BN.shape[1], device=mass_BN.device)
     within_BK = mass_BNK.flatten(0, 1).index_select(0, first_B + block_B1[:, 0])
     cdf_BK = within_BK.cumsum(-1, dtype=torch.float64)
-    # The block's sum is rounded otherwise than its running sum, at both ends.
-    rest_B1 = torch.minimum((target_B1 - before_B1).clamp_(min=0), cdf_BK[:, -1:] * _BELOW_ONE)
+    # The block's sum is rounded otherwise than its running sum: what is left must stay below the latter.
+    rest_B1 = torch.minimum((target_B1 - before_B1).clamp_(min=0), cdf_BK[:, -1:] * (1 - 2**-53))
     token_B1 = _first_beyond(cdf_BK, rest_B1)
     return (block_B1 * _BLOCK + token_B1).clamp_(max=vocab - 1)  # only NaN gets there, and shows in the log-prob
 
