@@ -101,7 +101,12 @@ VALUES = [
         "collect/labels.py",
         "unit/test_collect_labels.py",
         [
-            ("a tie is a vote against the first", "first + tie / 2", "first"),
+            ("a tie is a vote against the first", "(1 + first - second) / 2", "first"),
+            (
+                "a tie that nobody gave has its part",
+                "(FIRST, SECOND, TIE) if tied else",
+                "(FIRST, SECOND, TIE) if True else",
+            ),
             ("nameless people are one", 'f"unnamed {number}/{place}"', '"unnamed"'),
         ],
     ),

@@ -13,6 +13,7 @@ from accord.collect.labels import estimated_labels, votes_of
 from accord.collect.rules import LEARNT, Aggregate
 from accord.collect.values import aggregate, judged_pairs
 from accord.lab.demonstrations import sample_reply
+from accord.stats.combine import combine as estimate
 from accord.types import Candidate, Message, Preference, Prompt
 
 
@@ -101,6 +102,14 @@ def test_ties_are_half_and_the_nameless_are_different_people() -> None:
     assert made[0].soft == pytest.approx(0.5, abs=1e-6)
     pairs, _ = judged_pairs([judged(0, "", 0), judged(0, "", 0), judged(1, "", 1)])
     assert len({who for _, who, _ in votes_of(pairs)}) == 3
+
+
+def test_a_tie_that_nobody_gave_takes_nothing() -> None:
+    votes, _ = lab_votes(2, 40, hostile=False)
+    rows = [p for p in votes if not p.tie]
+    pairs, _ = judged_pairs(rows)
+    known = estimate(votes_of(pairs), "glad", labels=("first", "second")).posterior[:, 0]
+    assert [r.soft for r in estimated_labels(rows, "glad")] == pytest.approx(known.tolist())
 
 
 def test_what_orders_nothing_is_passed_on_and_few_votes_are_said() -> None:
