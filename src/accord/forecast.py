@@ -271,9 +271,7 @@ def _on_policy(section: str, cfg: OnPolicyConfig, policy: _Policy, config: RunCo
         0 if reward is None else reward.forward_bytes(judged, size if critic_lora else 4),
     ]
     resident = present + 3 * trained
-    copies = (
-        sizes.decoding_bytes(size, gpu=has_gpu()) if cfg.fast_decode and (policy.lora is None or not has_gpu()) else 0
-    )
+    copies = sizes.decoding_bytes(size, gpu=has_gpu()) if cfg.fast_decode and not (policy.lora and has_gpu()) else 0
     drawn = _drawn(sizes, size, (cfg.max_batch, rollouts, cfg.num_generations), prompt, cfg.max_completion_length)
     phases = {
         "load": weights + copies,  # an engine tries itself when it is made
@@ -312,7 +310,7 @@ def _offline(section: str, cfg: OfflineConfig, policy: _Policy, config: RunConfi
         max(1, cfg.max_length - cfg.max_completion_length),
         cfg.max_completion_length,
     )
-    copies = sizes.decoding_bytes(size, gpu=has_gpu()) if policy.lora is None or not has_gpu() else 0
+    copies = sizes.decoding_bytes(size, gpu=has_gpu()) if not (policy.lora and has_gpu()) else 0
     phases = {
         **found.phases,
         "load": found.weights + copies,
