@@ -217,7 +217,9 @@ def test_in_use_and_interrupted(
 ) -> None:
     """A run that another process works on is refused; Ctrl-C there is answered with a hint, and nothing is lost."""
     argv = site.sft(max_steps=1_000_000, save_steps=1)
-    command = [sys.executable, "-m", "accord", *argv]
+    # Whoever runs the tests in the background of a script has Ctrl-C ignored, and programs inherit that.
+    heard = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [sys.executable, "-c", heard + "runpy.run_module('accord', run_name='__main__')", *argv]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             runs = site.dir / "runs" / "bad"
