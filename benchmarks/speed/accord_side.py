@@ -3,7 +3,8 @@
     python -m benchmarks.speed.accord_side '{"item": "dpo", "precision": "float32", "directory": ..., "steps": 8, ...}'
 
 Nothing of the hot path is replaced: the hook goes in front of the stage's own, and what is timed is wrapped. Settings
-that a version of Accord does not have yet (`bf16`, `padding_free`, `share_prompts`) are set where they exist.
+that a version of Accord does not have yet (`bf16`, `padding_free`, `share_prompts`, `diagnosis`) are set where they
+exist.
 """
 
 from __future__ import annotations
@@ -73,6 +74,9 @@ def section(job: dict[str, Any]) -> dict[str, Any]:
         found["bf16"] = True
         if item in ("grpo", "rloo"):
             found["old_logps"] = "sampler"  # as TRL, which has no second pass either
+    if "diagnosis" in known:
+        # Peers watch for no reward hacking. What it costs is measured by benchmarks/diagnosis_cost.py.
+        found["diagnosis"] = {"enabled": False}
     for name, value in job.get("settings", {}).items():
         if name in known:
             found[name] = value
