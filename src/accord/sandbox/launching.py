@@ -21,8 +21,8 @@ from accord.sandbox.inside.confine import Walls
 from accord.sandbox.limits import Limits
 
 LAUNCH_SECONDS = (20.0, 60.0)
-"""For the box to be made, on a machine that does much else: once, and once more from the start. Seen once in some
-thousand launches, beside tests that exhaust processes: a box that was not made in a minute and said nothing."""
+"""For the box to be made, on a machine that does much else: once, and once more from the start. Seen twice in some ten
+thousand launches, beside tests that exhaust processes: a box that was not made, and said nothing."""
 _LAST_WORDS = 2.0
 """Seconds in which processes that were ended tell so."""
 _INSIDE = Path(__file__).parent
@@ -96,12 +96,15 @@ def launch(walls: Walls, limits: Limits, programs: dict[str, dict[str, Any]], st
     Raises:
         SandboxError: the box could not be made.
     """
+    silent: list[str] = []
     for seconds in LAUNCH_SECONDS:
         roles = [_Role(n, json.dumps(p).encode("ascii"), b"" if n == "tester" else stdin) for n, p in programs.items()]
         try:
             for role in roles:
                 _prepare(role, own_directory=not walls.root)
-            ran = _Launch(walls, limits, roles, seconds).through()
+            once = _Launch(walls, limits, roles, seconds)
+            ran = once.through()
+            silent.append(once.found())
         finally:
             for role in roles:
                 for descriptor in (*role.theirs.values(), *role.ours.values()):
@@ -110,7 +113,7 @@ def launch(walls: Walls, limits: Limits, programs: dict[str, dict[str, Any]], st
                     shutil.rmtree(role.work, ignore_errors=True)
         if ran is not None:
             return ran
-    raise SandboxError(f"the box was not made in {LAUNCH_SECONDS[-1]:.0f} s, tried {len(LAUNCH_SECONDS)} times")
+    raise SandboxError(f"the box was not made, tried {len(silent)} times: {'; '.join(silent)}")
 
 
 def _prepare(role: _Role, own_directory: bool) -> None:
@@ -127,7 +130,7 @@ class _Launch:
 
     def __init__(self, walls: Walls, limits: Limits, roles: list[_Role], launch_seconds: float) -> None:
         self.walls, self.limits, self.roles = walls, limits, roles
-        self.launch_seconds = launch_seconds
+        self.launch_seconds, self.begun = launch_seconds, time.monotonic()
         self.selector = selectors.DefaultSelector()
         self.since: float | None = None
         """When the last box was shut."""
@@ -170,6 +173,17 @@ class _Launch:
                     return None
                 raise SandboxError(said)
         return {role.name: role.ran for role in self.roles}
+
+    def found(self) -> str:
+        """How far each process came, and for how long it was waited for: all that is known of a silent box."""
+        waited = f"in {time.monotonic() - self.begun:.1f} of {self.launch_seconds:.0f} s"
+        states = [
+            f"{role.name} {'shut' if role.ready else 'not shut'}"
+            + (", running" if role.ran.ended is None else f", ended with wait status {role.ran.ended}")
+            + (f", said {role.ran.stderr[-500:].decode(errors='replace')!r}" if role.ran.stderr else "")
+            for role in self.roles
+        ]
+        return f"{waited}: {', '.join(states)}"
 
     def _close_theirs(self) -> None:
         for role in self.roles:
