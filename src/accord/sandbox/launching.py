@@ -20,9 +20,11 @@ from accord.errors import SandboxError
 from accord.sandbox.inside.confine import Walls
 from accord.sandbox.limits import Limits
 
-LAUNCH_SECONDS = (20.0, 60.0)
-"""For the box to be made, on a machine that does much else: once, and once more from the start. Seen twice in some ten
+LAUNCH_SECONDS = (20.0, 20.0, 60.0)
+"""For the box to be made, on a machine that does much else: once, and twice more from the start. Seen twice in some ten
 thousand launches, beside tests that exhaust processes: a box that was not made, and said nothing."""
+PAUSE_SECONDS = 3.0
+"""Before each further try: what keeps the kernel from making a box, such as too many processes, may be over by then."""
 _LAST_WORDS = 2.0
 """Seconds in which processes that were ended tell so."""
 _INSIDE = Path(__file__).parent
@@ -113,6 +115,8 @@ def launch(walls: Walls, limits: Limits, programs: dict[str, dict[str, Any]], st
                     shutil.rmtree(role.work, ignore_errors=True)
         if ran is not None:
             return ran
+        if len(silent) < len(LAUNCH_SECONDS):
+            time.sleep(PAUSE_SECONDS)
     raise SandboxError(f"the box was not made, tried {len(silent)} times: {'; '.join(silent)}")
 
 
