@@ -63,7 +63,7 @@ DIAGNOSIS: list[Mutant] = [
         ],
     ),
     *mutants(
-        "rewards/ensemble.py",
+        "rewards/seen.py",
         "unit/test_reward_inputs.py",
         [
             (
@@ -71,7 +71,7 @@ DIAGNOSIS: list[Mutant] = [
                 "return np.concatenate(found)[np.argsort(places)]",
                 "return np.concatenate(found)",
             ),
-            ("distances of other replies", "away[row] = distance", "away[rows[0]] = distance"),
+            ("distances of other replies", "self.values[row] = distance", "self.values[rows[0]] = distance"),
         ],
     ),
     *mutants(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,9 @@ from accord.engines.stops import Decode
 from accord.engines.watching import Watch, WatchedSchedule
 from accord.engines.weights import packed
 from accord.errors import EngineError
+from accord.models import chat
 from accord.models.attention import use_attention
+from accord.models.lora import unwrap
 from accord.models.precision import runs_in_bfloat16
 from accord.rng import derive
 from accord.types import Completion
@@ -301,3 +304,23 @@ def _inference(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def engine_for(hf_model: nn.Module, tokenizer: Any, max_batch: int, *, fast: bool = True) -> NativeEngine:
+    """The engine over a model and its tokenizer, stopping at every end token that either knows.
+
+    Args:
+        hf_model: as for `NativeEngine`.
+        tokenizer: of the model, with a padding token.
+        max_batch: as for `NativeEngine`.
+        fast: as for `NativeEngine`.
+    """
+    inner: Any = unwrap(hf_model)
+    return NativeEngine(
+        hf_model,
+        stop_ids=chat.stop_ids(tokenizer, inner.generation_config),
+        pad_id=tokenizer.pad_token_id,
+        decode=lambda ids: chat.decode(tokenizer, ids),
+        max_batch=max_batch,
+        fast=fast,
+    )

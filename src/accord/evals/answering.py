@@ -141,24 +141,12 @@ class DirectoryAnswerer:
 
     def _load(self) -> tuple[Any, NativeEngine, int]:
         if self._loaded is None:
-            import torch
+            from accord.engines.native import engine_for
+            from accord.models.checkpoint import max_positions
+            from accord.models.pair import load_pair
 
-            from accord.engines.native import NativeEngine
-            from accord.models import chat
-            from accord.models.checkpoint import check_vocabulary, load_causal, load_tokenizer, max_positions
-
-            tokenizer: Any = load_tokenizer(self._location)
-            hf: Any = load_causal(self._location)
-            check_vocabulary(hf, tokenizer)
-            chat.check_template(tokenizer, hf.generation_config)
-            hf = hf.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
-            engine = NativeEngine(
-                hf,
-                stop_ids=chat.stop_ids(tokenizer, hf.generation_config),
-                pad_id=tokenizer.pad_token_id,
-                decode=lambda ids: chat.decode(tokenizer, ids),
-                max_batch=self._max_batch,
-            )
+            hf, tokenizer = load_pair(self._location)
+            engine = engine_for(hf.requires_grad_(False), tokenizer, self._max_batch)
             self._loaded = tokenizer, engine, max_positions(hf)
         return self._loaded
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from accord.models.members import MemberIndex, Members
 from accord.models.score_heads import StepScores
 from accord.models.steps import step_ends
 from accord.rewards.rows import numbered_micros
+from accord.rewards.seen import Distances, Measure, See, gathered
 from accord.types import Rollout, Score
 
 
@@ -51,7 +52,7 @@ class MembersReward:
         self.penalty = penalty
         self.token_budget = token_budget
         self.device = next(model.parameters()).device
-        self.distances: Callable[[np.ndarray], np.ndarray] | None = None
+        self.distances: Measure | None = None
         """How far features are from those of training replies; when set, scores have a part `distance`."""
 
     def outputs(self, sequences: Sequence[Sequence[int]], lengths: Sequence[int] | None = None) -> Tensor:
@@ -72,19 +73,16 @@ class MembersReward:
             sequences: token ids, at least one.
             lengths: tokens of each reply.
         """
-        found: list[np.ndarray] = []
-        places: list[int] = []
-        self._read(sequences, lengths, lambda at, state: (places.extend(at), found.append(state)))
-        return np.concatenate(found)[np.argsort(places)]
+        return gathered(lambda see: self._read(sequences, lengths, see))
 
     @torch.no_grad()
     def _read(
         self,
         sequences: Sequence[Sequence[int]],
         lengths: Sequence[int] | None,
-        see: Callable[[list[int], np.ndarray], object] | None = None,
+        see: See | None = None,
     ) -> Tensor:
-        """Normalised outputs; `see` is told the places and the features of the rows of every forward."""
+        """Normalised outputs, in the order of `sequences`."""
         scores_BK = torch.zeros(len(sequences), len(self.index.names), dtype=torch.float64)
         options = {"pad_id": self.pad_id, "token_budget": self.token_budget, "device": self.device}
         for rows, micro in numbered_micros(sequences, lengths, **options):
@@ -114,19 +112,13 @@ class MembersReward:
         """
         sequences = [[*r.prompt_ids, *r.completion.token_ids] for r in rollouts]
         lengths = [len(r.completion.token_ids) for r in rollouts]
-        measure, away = self.distances, [0.0] * len(rollouts)
-
-        def see(rows: list[int], states: np.ndarray) -> None:
-            assert measure is not None
-            for row, distance in zip(rows, measure(states).tolist(), strict=True):
-                away[row] = distance
-
-        scores_BK = self._read(sequences, lengths, None if measure is None else see)
+        away = None if self.distances is None else Distances(self.distances, len(rollouts))
+        scores_BK = self._read(sequences, lengths, away)
         columns = dict(zip(self.index.names, scores_BK.T.tolist(), strict=True))
         if self.index.kind == "ensemble":
             columns |= {"mean": combine(scores_BK).tolist(), "variance": disagreement(scores_BK).tolist()}
-        if measure is not None:
-            columns |= {"distance": away}
+        if away is not None:
+            columns |= {"distance": away.values}
         values = self.combined(scores_BK).tolist()
         return [_score(v, {name: column[i] for name, column in columns.items()}) for i, v in enumerate(values)]
 

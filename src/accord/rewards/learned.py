@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from accord.models.calibration import calibration
 from accord.rewards.rows import numbered_micros
+from accord.rewards.seen import Distances, Measure, See, gathered
 from accord.types import Rollout, Score
 
 
@@ -58,7 +59,7 @@ class LearnedReward:
         self.length = stored_length(model) if length == "stored" else length
         self.token_budget = token_budget
         self.device = next(model.parameters()).device
-        self.distances: Callable[[np.ndarray], np.ndarray] | None = None
+        self.distances: Measure | None = None
         """How far features are from those of training replies; when set, scores have a part `distance`."""
 
     def score_ids(self, sequences: Sequence[Sequence[int]], lengths: Sequence[int] | None = None) -> list[float]:
@@ -81,19 +82,16 @@ class LearnedReward:
             sequences: token ids, at least one.
             lengths: tokens of each reply.
         """
-        rows: list[np.ndarray] = []
-        places: list[int] = []
-        self._read(sequences, lengths, lambda at, state: (places.extend(at), rows.append(state)))
-        return np.concatenate(rows)[np.argsort(places)]
+        return gathered(lambda see: self._read(sequences, lengths, see))
 
     @torch.no_grad()
     def _read(
         self,
         sequences: Sequence[Sequence[int]],
         lengths: Sequence[int] | None,
-        see: Callable[[list[int], np.ndarray], object] | None = None,
+        see: See | None = None,
     ) -> list[float]:
-        """Scores; `see` is told the places and the features of the rows of every forward."""
+        """Scores, in the order of `sequences`."""
         if self.length is not None and (lengths is None or len(lengths) != len(sequences)):
             raise ValueError("a length slope is subtracted from the scores: give the length of each reply")
         scores = [0.0] * len(sequences)
@@ -126,15 +124,11 @@ class LearnedReward:
         """
         sequences = [[*r.prompt_ids, *r.completion.token_ids] for r in rollouts]
         lengths = [len(r.completion.token_ids) for r in rollouts]
-        parts: list[dict[str, float]] = [{} for _ in rollouts]
-        measure = self.distances
-
-        def see(rows: list[int], states: np.ndarray) -> None:
-            assert measure is not None
-            for row, distance in zip(rows, measure(states).tolist(), strict=True):
-                parts[row] = {"distance": distance}
-
-        values = self._read(sequences, lengths, None if measure is None else see)
+        away = None if self.distances is None else Distances(self.distances, len(rollouts))
+        values = self._read(sequences, lengths, away)
+        parts: list[dict[str, float]] = [
+            {} if away is None else {"distance": away.values[i]} for i in range(len(values))
+        ]
         return [
             Score(value=v, parts=p) if math.isfinite(v) else Score(value=None, error=f"the reward model gave {v}")
             for v, p in zip(values, parts, strict=True)

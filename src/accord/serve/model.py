@@ -6,12 +6,11 @@ import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from accord.artifacts import Artifact, list_artifacts, load_artifact
-from accord.engines.native import NativeEngine
+from accord.engines.native import NativeEngine, engine_for
 from accord.errors import AccordError, ConfigError
 from accord.serve.asked import Given
 from accord.serve.errors import bad
@@ -159,26 +158,19 @@ def load_model(location: str, *, max_batch: int, dtype: str = "float32", pad_tok
     Raises:
         ModelError: it cannot be used.
     """
-    import torch
-
     from accord.models import chat
-    from accord.models.checkpoint import check_vocabulary, load_causal, load_tokenizer, max_positions
+    from accord.models.checkpoint import max_positions
+    from accord.models.pair import load_pair
 
-    reader = load_tokenizer(location, pad_token=pad_token)
-    hf: Any = load_causal(location, dtype)
-    check_vocabulary(hf, reader)
-    chats = bool(reader.chat_template)
-    if chats:
-        chat.check_template(reader, hf.generation_config)
-    hf = hf.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
+    hf, reader = load_pair(location, dtype, pad_token, needs_template=False)
     writer = copy.deepcopy(reader)
-    stop_ids = chat.stop_ids(reader, hf.generation_config)
-    pad_id: Any = reader.pad_token_id
-    engine = NativeEngine(
-        hf,
-        stop_ids=stop_ids,
-        pad_id=pad_id,
-        decode=lambda ids: chat.decode(writer, ids),
-        max_batch=max_batch,
+    return ServedModel(
+        hf.requires_grad_(False),
+        engine_for(hf, writer, max_batch),
+        reader,
+        writer,
+        Spelling(writer),
+        chat.stop_ids(reader, hf.generation_config),
+        max_positions(hf),
+        bool(reader.chat_template),
     )
-    return ServedModel(hf, engine, reader, writer, Spelling(writer), stop_ids, max_positions(hf), chats)

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 
 from accord.engines.base import Sampling
+from accord.engines.native import engine_for
 from accord.errors import DataError
 from accord.evals.abilities import Ability, Outcomes, answer_of, is_right
 from accord.models import chat
 from accord.models.checkpoint import max_positions
+from accord.models.pair import device
 from accord.models.policy import CausalModel
 from accord.pipeline import Context
 from accord.stages.datasets import load
-from accord.stages.policies import engine_for
-from accord.stages.training import device
 from accord.train.examples import Encoded, from_demonstrations, from_documents
 from accord.train.sources import batch_of
 from accord.types import Demonstration, Document, Prompt, Record
@@ -138,7 +138,7 @@ def _answers(one: Set, policy: CausalModel, tokenizer: Any, longest: int, reply:
     """1 or 0 a question; one that leaves no room for a reply is answered wrongly."""
     ids = [tuple(chat.encode_prompt(tokenizer, p.messages)) for p in one.records]
     fits = [i for i, row in enumerate(ids) if len(row) + reply <= longest]
-    engine = engine_for(policy, tokenizer, max_batch)
+    engine = engine_for(policy.hf, tokenizer, max_batch)
     made = engine.generate([ids[i] for i in fits], Sampling(reply, temperature=0.0)) if fits else []
     engine.close()
     right = {i: is_right(one.records[i], c.text) for i, c in zip(fits, made, strict=True)}

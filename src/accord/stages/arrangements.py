@@ -10,12 +10,12 @@ from accord.batch import Batch, Forward
 from accord.models.arrange import Parked, own_parameters, share_base
 from accord.models.build import critic_from_reward, score_stats
 from accord.models.checkpoint import load_reward
+from accord.models.pair import device
 from accord.models.policy import ActorCritic, CausalModel
 from accord.models.trunk import share_prompts
 from accord.rewards.learned import LearnedReward
 from accord.stages.configs import Arranged
 from accord.stages.policies import Loaded
-from accord.stages.training import device
 from accord.types import Rollout, Score
 
 

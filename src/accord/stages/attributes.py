@@ -15,6 +15,7 @@ from accord.errors import DataError
 from accord.models.build import set_score_stats
 from accord.models.checkpoint import save_model
 from accord.models.members import MemberIndex, save_members
+from accord.models.pair import device
 from accord.models.score_heads import with_heads
 from accord.pipeline import Context
 from accord.rewards.ensemble import MembersReward
@@ -22,7 +23,7 @@ from accord.stages.cards import model_card
 from accord.stages.configs import AttributesConfig
 from accord.stages.datasets import check_usable, load, write_dropped
 from accord.stages.score_models import moments, rows_of, start
-from accord.stages.training import device, hold_out, prompt_key, steps_for, train
+from accord.stages.training import hold_out, prompt_key, steps_for, train
 from accord.train.examples import Encoded, Example
 from accord.train.objectives import AttributeBradleyTerry, AttributeRegression
 from accord.train.rated import from_rated_pairs, from_ratings

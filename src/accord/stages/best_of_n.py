@@ -10,6 +10,7 @@ from typing import Any
 from accord import rng, stats
 from accord.data import write_records
 from accord.engines.base import Sampling
+from accord.engines.native import engine_for
 from accord.errors import RewardError
 from accord.models.checkpoint import max_positions
 from accord.pipeline import Context
@@ -17,7 +18,7 @@ from accord.progress import track
 from accord.stages.configs.selection import BestOfNConfig
 from accord.stages.datasets import load
 from accord.stages.judging import judge_of
-from accord.stages.policies import engine_for, load_frozen, with_room
+from accord.stages.policies import load_frozen, with_room
 from accord.stages.scorers import load_scorer
 from accord.train.selection import utility
 from accord.types import Completion, Demonstration, Message, Prompt, Rollout
@@ -90,7 +91,7 @@ def _pools(cfg: BestOfNConfig, ctx: Context) -> tuple[list[Pool], int]:
     prompts = [p.prompt for p in fitting]
     scorer = load_scorer(cfg, ctx, tokenizer, prompts)
     judge = None if cfg.judge is None else judge_of(cfg.judge, ctx, prompts)
-    engine = engine_for(policy, tokenizer, cfg.max_batch, fast=cfg.fast_decode)
+    engine = engine_for(policy.hf, tokenizer, cfg.max_batch, fast=cfg.fast_decode)
     size = cfg.num_generations + 1
     sampling = Sampling(cfg.max_completion_length, cfg.temperature, top_p=cfg.top_p, top_k=cfg.top_k, n=size)
     drawn: list[Rollout] = []

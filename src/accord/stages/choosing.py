@@ -14,13 +14,13 @@ from accord.collect.selection import Signals, select
 from accord.errors import ConfigError, RewardError
 from accord.models import chat
 from accord.models.checkpoint import load_tokenizer
+from accord.models.pair import device
 from accord.pipeline import Context
 from accord.rewards.ensemble import MembersReward
 from accord.rewards.learned import LearnedReward
 from accord.rewards.load import load_reward_fn
 from accord.stages.configs import CollectConfig
 from accord.stages.datasets import load
-from accord.stages.training import device
 from accord.types import Candidate, Completion, Preference, Prompt, Rollout, Score
 
 

@@ -14,6 +14,7 @@ from accord.errors import DataError
 from accord.models.build import set_score_stats
 from accord.models.checkpoint import save_model
 from accord.models.members import Form, MemberIndex, Members, save_members
+from accord.models.pair import device
 from accord.models.policy import ScoreModel
 from accord.models.score_heads import HeadScores, with_adapters, with_heads, with_models
 from accord.pipeline import Context
@@ -23,7 +24,7 @@ from accord.stages.configs import EnsembleConfig
 from accord.stages.datasets import check_usable, load, write_dropped
 from accord.stages.inputs import save_features
 from accord.stages.score_models import moments, pair_report, rows_of, start
-from accord.stages.training import device, hold_out, prompt_key, steps_for, train
+from accord.stages.training import hold_out, prompt_key, steps_for, train
 from accord.train.examples import Example, from_preferences
 from accord.train.objectives import EnsembleBradleyTerry
 from accord.train.rated import with_bootstrap, with_groups

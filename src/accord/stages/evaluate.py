@@ -14,6 +14,7 @@ import torch
 
 from accord import lab, rng
 from accord.engines.base import Sampling
+from accord.engines.native import engine_for
 from accord.errors import DataError
 from accord.evals.abilities import Ability, Outcomes, table
 from accord.evals.abilities import markdown as abilities_markdown
@@ -28,14 +29,15 @@ from accord.functional.masks import masked_sum
 from accord.judges.base import Judge
 from accord.models import chat
 from accord.models.checkpoint import max_positions
+from accord.models.pair import device
 from accord.models.policy import CausalModel
 from accord.pipeline import LAB, Context, Input
 from accord.progress import track
 from accord.stages import abilities, judging
 from accord.stages.configs import EvaluateConfig
 from accord.stages.datasets import load
-from accord.stages.policies import engine_for, load_frozen, with_room
-from accord.stages.training import device, prompt_key
+from accord.stages.policies import load_frozen, with_room
+from accord.stages.training import prompt_key
 from accord.storage import write_atomic
 from accord.train.rollouts import rollout_batch
 from accord.types import Completion, Prompt, Rollout
@@ -236,7 +238,7 @@ def _answer(
     prompts: Sequence[Prompt],
     progress: Any,
 ) -> tuple[list[Completion], list[tuple[int, ...]]]:
-    engine = engine_for(policy, tokenizer, cfg.max_batch, fast=cfg.fast_decode)
+    engine = engine_for(policy.hf, tokenizer, cfg.max_batch, fast=cfg.fast_decode)
     sampling = Sampling(
         max_new_tokens=cfg.max_completion_length,
         temperature=cfg.temperature,

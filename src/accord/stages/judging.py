@@ -18,10 +18,10 @@ from accord.judges.llm import Style
 from accord.judges.people import Place
 from accord.judges.reward import RewardJudge
 from accord.judges.wire import is_address
+from accord.models.pair import device
 from accord.pipeline import LAB, Context
 from accord.stages.configs.evaluation import Judging
 from accord.stages.people import LABELS
-from accord.stages.training import device
 from accord.types import Completion, Preference, Prompt
 
 CACHE = "judge-cache.db"

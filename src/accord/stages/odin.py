@@ -12,6 +12,7 @@ from accord.functional.disentangle import pearson
 from accord.models.build import set_score_stats
 from accord.models.checkpoint import save_model
 from accord.models.members import MemberIndex
+from accord.models.pair import device
 from accord.models.score_heads import with_heads
 from accord.pipeline import Context
 from accord.rewards.ensemble import MembersReward
@@ -19,7 +20,7 @@ from accord.stages.cards import model_card
 from accord.stages.configs import OdinConfig
 from accord.stages.datasets import check_usable, load, write_dropped
 from accord.stages.score_models import SCALE_ROWS, moments, pair_report, rows_of, start
-from accord.stages.training import device, hold_out, prompt_key, steps_for, train
+from accord.stages.training import hold_out, prompt_key, steps_for, train
 from accord.train.examples import Example, from_preferences
 from accord.train.objectives import Odin
 from accord.train.sources import Offline

@@ -15,6 +15,7 @@ from accord.engines.base import Sampling
 from accord.errors import DataError
 from accord.models.build import score_stats
 from accord.models.checkpoint import load_reward
+from accord.models.pair import device
 from accord.models.policy import CausalModel
 from accord.pipeline import Context
 from accord.progress import track
@@ -25,7 +26,7 @@ from accord.stages.configs import MovingReference, OfflineConfig
 from accord.stages.datasets import check_usable, load, write_dropped
 from accord.stages.policies import Loaded, check_reward_tokenizer, load_policy
 from accord.stages.probe import make_probe
-from accord.stages.training import device, hold_out, mean_terms, prompt_key, steps_for, train
+from accord.stages.training import hold_out, mean_terms, prompt_key, steps_for, train
 from accord.train.examples import Encoded, Example, from_preferences
 from accord.train.loop import Hook
 from accord.train.objectives import Pairwise, Rowwise

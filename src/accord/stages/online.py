@@ -17,6 +17,7 @@ from accord.config import load_object
 from accord.engines.base import Sampling
 from accord.errors import ConfigError
 from accord.models.build import zero_head
+from accord.models.pair import device
 from accord.models.policy import ActorCritic
 from accord.pipeline import Context
 from accord.rewards.base import RewardFn, TakesRollouts
@@ -31,7 +32,7 @@ from accord.stages.inputs import Watchable
 from accord.stages.monitors import monitor_for, references_for
 from accord.stages.policies import Loaded, check_reward_tokenizer, load_policy, with_room
 from accord.stages.probe import held_out, make_probe
-from accord.stages.training import device, train
+from accord.stages.training import train
 from accord.train.algorithms import ALGORITHMS, Algorithm
 from accord.train.examples import from_demonstrations, from_documents
 from accord.train.hooks import Guard

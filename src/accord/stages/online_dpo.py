@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from accord.errors import ConfigError
+from accord.models.pair import device
 from accord.pipeline import Context
 from accord.stages.configs.selection import OnlineDPOConfig
 from accord.stages.selecting import parts_of, train_on_chosen
-from accord.stages.training import device
 from accord.train.examples import Example
 from accord.train.objectives import DPO
 from accord.train.selection import Selected, best_worst

@@ -11,17 +11,18 @@ from typing import Any
 import torch
 
 from accord.batch import Batch, Forward
-from accord.engines.native import NativeEngine
+from accord.engines.native import NativeEngine, engine_for
 from accord.errors import DataError, ModelError
 from accord.models import chat
 from accord.models.adapters import save_adapter
 from accord.models.build import copy_frozen
-from accord.models.checkpoint import check_vocabulary, load_causal, load_tokenizer, max_positions, save_model
+from accord.models.checkpoint import load_tokenizer, max_positions, save_model
 from accord.models.lora import adapters_off, add_lora
+from accord.models.pair import load_pair
 from accord.models.policy import CausalModel
 from accord.pipeline import Context
 from accord.stages.configs import OfflineConfig, OnPolicyConfig, Quantized, Selecting, SFTConfig
-from accord.stages.training import DTYPES, check_length, device, set_speed
+from accord.stages.training import DTYPES, check_length, set_speed
 from accord.train.rollouts import EncodedPrompt
 from accord.types import Prompt
 
@@ -63,7 +64,7 @@ class Loaded:
 
     def engine(self, max_batch: int, *, fast: bool = True) -> NativeEngine:
         """An engine that samples from the policy's own weights."""
-        return engine_for(self.policy, self.tokenizer, max_batch, fast=fast)
+        return engine_for(self.policy.hf, self.tokenizer, max_batch, fast=fast)
 
 
 def load_policy(
@@ -141,35 +142,3 @@ def check_reward_tokenizer(tokenizer: Any, location: str, pad_token: str | None,
             where=where,
             fix="train the reward model from a model with the policy's tokenizer",
         )
-
-
-def load_pair(
-    location: str, dtype: torch.dtype, pad_token: str | None = None, *, load_in_4bit: bool = False
-) -> tuple[Any, Any]:
-    """Load a causal model and its tokenizer onto the device, and refuse them when they do not fit each other.
-
-    Raises:
-        ModelError: the model, tokenizer or chat template cannot be used, or their vocabularies differ.
-    """
-    tokenizer = load_tokenizer(location, pad_token=pad_token)
-    hf = load_causal(location, dtype=dtype, load_in_4bit=load_in_4bit)
-    try:
-        check_vocabulary(hf, tokenizer)
-        chat.check_template(tokenizer, hf.generation_config)
-    except ModelError as error:
-        where = location if error.where is None else f"{location}: {error.where}"
-        raise ModelError(error.what, where=where, fix=error.fix) from error
-    moved: Any = hf
-    return (hf if load_in_4bit else moved.to(device())), tokenizer  # 4 bits were loaded to where they work
-
-
-def engine_for(policy: CausalModel, tokenizer: Any, max_batch: int, *, fast: bool = True) -> NativeEngine:
-    """The native engine over `policy`, stopping at every end token its model knows."""
-    return NativeEngine(
-        policy.hf,
-        stop_ids=chat.stop_ids(tokenizer, policy.inner.generation_config),
-        pad_id=tokenizer.pad_token_id,
-        decode=lambda ids: chat.decode(tokenizer, ids),
-        max_batch=max_batch,
-        fast=fast,
-    )

@@ -8,13 +8,14 @@ from typing import Any
 from accord import rng
 from accord.models.build import new_causal
 from accord.models.checkpoint import save_model
+from accord.models.pair import device
 from accord.models.policy import CausalModel
 from accord.models.tokenizer import train_tokenizer
 from accord.pipeline import Context
 from accord.stages.cards import model_card
 from accord.stages.configs import PretrainConfig
 from accord.stages.datasets import load
-from accord.stages.training import DTYPES, device, hold_out, mean_terms, steps_for, train
+from accord.stages.training import DTYPES, hold_out, mean_terms, steps_for, train
 from accord.train.examples import from_documents
 from accord.train.objectives import NLL
 from accord.train.sources import Offline, batch_of

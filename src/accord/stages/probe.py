@@ -15,13 +15,13 @@ from accord.errors import ConfigError, RewardError
 from accord.functional import kl
 from accord.functional.masks import masked_sum
 from accord.models import chat
+from accord.models.pair import device
 from accord.pipeline import Context
 from accord.rewards.base import RewardFn
 from accord.rewards.load import load_reward_fn
 from accord.stages.configs import Probe
 from accord.stages.datasets import load
 from accord.stages.policies import check_reward_tokenizer, with_room
-from accord.stages.training import device
 from accord.train.rollouts import rollout_batch
 from accord.train.rounds import EncodedPrompt
 from accord.types import Completion, Prompt, Rollout

@@ -10,6 +10,7 @@ import torch
 from accord import rng
 from accord.models.build import set_score_stats
 from accord.models.checkpoint import save_model
+from accord.models.pair import device
 from accord.models.score_heads import StepScores
 from accord.pipeline import Context
 from accord.rewards.learned import LearnedReward
@@ -18,7 +19,7 @@ from accord.stages.cards import model_card
 from accord.stages.configs import ProcessConfig
 from accord.stages.datasets import check_usable, load, write_dropped
 from accord.stages.score_models import SCALE_ROWS, moments, rows_of, start
-from accord.stages.training import device, hold_out, mean_terms, prompt_key, steps_for, train
+from accord.stages.training import hold_out, mean_terms, prompt_key, steps_for, train
 from accord.train.objectives import StepNLL
 from accord.train.rated import from_steps
 from accord.train.sources import Offline, batch_of

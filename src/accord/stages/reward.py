@@ -21,6 +21,7 @@ from accord.models.build import reward_from_causal, set_score_stats
 from accord.models.calibration import Calibration, set_calibration
 from accord.models.checkpoint import max_positions, save_model
 from accord.models.lora import add_lora
+from accord.models.pair import device, load_pair
 from accord.models.policy import ScoreModel
 from accord.models.ties import TiedScores
 from accord.pipeline import Context
@@ -29,9 +30,8 @@ from accord.stages.cards import model_card
 from accord.stages.configs import RewardConfig
 from accord.stages.datasets import check_usable, load, of_group, write_dropped
 from accord.stages.inputs import save_features
-from accord.stages.policies import load_pair
 from accord.stages.reward_measure import Measured, fit_length, measure
-from accord.stages.training import DTYPES, check_length, device, hold_out, prompt_key, steps_for, train
+from accord.stages.training import DTYPES, check_length, hold_out, prompt_key, steps_for, train
 from accord.train.examples import Encoded, Example, from_preferences, from_rankings
 from accord.train.loop import Objective
 from accord.train.objectives import BradleyTerry, Ranking, Ties

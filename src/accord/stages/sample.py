@@ -7,13 +7,14 @@ from typing import Any
 
 from accord import rng
 from accord.engines.base import Sampling
+from accord.engines.native import engine_for
 from accord.errors import DataError
 from accord.models import chat
 from accord.pipeline import Context
 from accord.progress import track
 from accord.stages.configs import SampleConfig
 from accord.stages.datasets import load
-from accord.stages.policies import engine_for, load_frozen
+from accord.stages.policies import load_frozen
 from accord.types import Completion, Prompt
 
 
@@ -28,7 +29,7 @@ def run(cfg: SampleConfig, ctx: Context) -> dict[str, Any]:
             if not shares[name]:
                 continue
             policy, tokenizer = load_frozen(source.location)
-            engine = engine_for(policy, tokenizer, cfg.max_batch, fast=cfg.fast_decode)
+            engine = engine_for(policy.hf, tokenizer, cfg.max_batch, fast=cfg.fast_decode)
             sampling = Sampling(
                 max_new_tokens=cfg.max_completion_length,
                 temperature=cfg.temperature,

@@ -14,10 +14,10 @@ from accord.errors import DataError
 from accord.evals.preferences import accuracy, labelled
 from accord.models.build import reward_from_causal
 from accord.models.checkpoint import max_positions
+from accord.models.pair import load_pair
 from accord.models.policy import ScoreModel
 from accord.pipeline import Context
 from accord.stages.configs import AttributesConfig, EnsembleConfig, OdinConfig, ProcessConfig
-from accord.stages.policies import load_pair
 from accord.stages.training import DTYPES, check_length
 from accord.train.examples import Example
 

@@ -9,6 +9,7 @@ from typing import Any
 from accord import lab
 from accord.config import load_object
 from accord.errors import ConfigError
+from accord.models.pair import device
 from accord.pipeline import LAB, Context
 from accord.rewards.base import RewardFn, TakesRollouts
 from accord.rewards.combine import weighted_sum
@@ -17,7 +18,6 @@ from accord.rewards.load import load_reward_fn
 from accord.rewards.rules import CallableReward
 from accord.stages.configs.selection import Scored
 from accord.stages.policies import check_reward_tokenizer
-from accord.stages.training import device
 from accord.types import Prompt, Rollout, Score
 
 

@@ -13,6 +13,7 @@ from accord import rng
 from accord.batch import Batch, Forward, Mean
 from accord.errors import ConfigError, DataError
 from accord.models.kernels import use_kernels
+from accord.models.pair import device
 from accord.models.policy import CausalModel, ScoreModel, ValueModel
 from accord.models.precision import cpu_has_bfloat16, mixed_precision
 from accord.models.recompute import recompute_activations
@@ -47,11 +48,6 @@ class Watcher(Protocol):
     def act(self, info: StepInfo) -> bool:
         """Do what an alarm asks for; True ends training."""
         ...
-
-
-def device() -> torch.device:
-    """The device stages train on: the first CUDA device, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def steps_for(cfg: Fitted, num_examples: int) -> int:

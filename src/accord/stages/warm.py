@@ -12,6 +12,7 @@ from accord.models.averaging import average_models, head_alignment
 from accord.models.build import set_score_stats
 from accord.models.checkpoint import load_reward, load_tokenizer, max_positions, save_model
 from accord.models.members import has_members, load_members, members_apart
+from accord.models.pair import device
 from accord.models.policy import ScoreModel
 from accord.pipeline import Context
 from accord.rewards.learned import LearnedReward
@@ -19,7 +20,7 @@ from accord.stages.cards import model_card
 from accord.stages.configs import WarmConfig
 from accord.stages.datasets import check_usable, load, write_dropped
 from accord.stages.score_models import moments, pair_report, rows_of
-from accord.stages.training import check_length, device
+from accord.stages.training import check_length
 from accord.train.examples import from_preferences
 from accord.types import Preference
 
