@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
-from synthetic_run import make_many, make_rounds, make_run
+from report_page import rewrite
+from synthetic_run import make_many, make_rounds, make_run, reward_card
 
 from accord.report import write_report
 
@@ -22,8 +23,16 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("make", [make_run, make_many, make_rounds])
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (400, "light"), (400, "dark")])
+def make_unsure(root: Path) -> Path:
+    """The run whose reward model has the longest verdict."""
+    run = make_run(root)
+    (found,) = run.glob("reward-*/eval.json")
+    rewrite(found, {"card": {**reward_card(), "verdict": "unknown"}})
+    return run
+
+
+@pytest.mark.parametrize("make", [make_run, make_unsure, make_many, make_rounds])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (320, "light"), (320, "dark")])
 def test_report_fits_the_window_and_loads_cleanly(
     tmp_path: Path, make: Callable[[Path], Path], width: int, scheme: str
 ) -> None:

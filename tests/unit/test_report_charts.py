@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 
 import pytest
 from markupsafe import Markup
 
-from accord.report.formats import Estimate, duration, estimate, number, percent_interval, ticks, visible
+from accord.report.formats import Estimate, duration, estimate, memory, number, percent_interval, ticks, visible
+from accord.report.lineage import Node, lineage
 from accord.report.linechart import Series, line_chart, running_mean
-from accord.report.svg import spread
+from accord.report.svg import spread, text_width
 
 
 def test_line_chart_of_hard_inputs() -> None:
@@ -28,6 +30,18 @@ def test_running_mean_is_the_mean_of_its_window() -> None:
     smooth = running_mean(points)
     assert smooth[0][1] == pytest.approx(sum(b for _, b in points[:4]) / 4)
     assert smooth[50][1] == pytest.approx(sum(b for _, b in points[47:54]) / 7)
+
+
+def test_what_a_stage_cost_fits_into_its_box() -> None:
+    """Numbers as long as they get are not cut, and names from outside are, where they are too long."""
+    cost = (duration(359_999), memory(999.0))
+    assert cost == ("99 h 59 min", "999 MB")
+    drawn = str(
+        lineage([Node("a", "ppo", ("0123abcd", *cost)), Node("b", "x", ("word " * 9,))], [("a", "b")], title="t")
+    )
+    shown = re.findall(r'class="small"[^>]*>([^<]*)<', drawn)
+    assert shown[:3] == ["0123abcd", *cost] and shown[3].endswith("\u2026")
+    assert all(text_width(words, 11) <= 112 - 13 for words in shown)
 
 
 def test_numbers_read_well() -> None:

@@ -9,7 +9,9 @@ from markupsafe import Markup
 
 from accord.report.svg import drawing, fitted, tag, text
 
-_BOX_W, _BOX_H, _GUTTER, _ROW_GAP = 112.0, 60.0, 46.0, 20.0
+_BOX_W, _BOX_H, _GUTTER, _ROW_GAP = 112.0, 74.0, 46.0, 20.0
+_ROOM = _BOX_W - 18
+"""For a line of small text in a box."""
 _LANE = 11.0
 _BUNDLE = 4
 """So many stages made from the same and used by the same are drawn as one box."""
@@ -24,7 +26,7 @@ class Node:
     key: str
     label: str
     lines: tuple[str, ...] = ()
-    """Two short lines under the name."""
+    """Three short lines under the name at most."""
     slot: int = 0
     """Colour slot."""
     outside: bool = False
@@ -57,8 +59,7 @@ def bundled(nodes: Sequence[Node], edges: Sequence[tuple[str, str]]) -> tuple[li
             kept.update({node.key: node for node in group})
             continue
         names = tuple(node.label for node in group)
-        room = _BOX_W - 22
-        lines = (fitted(", ".join(names), room, 11), "see the table")
+        lines = (fitted(", ".join(names), _ROOM, 11), "see the table")
         first = group[0]
         kept[first.key] = Node(first.key, f"{len(group)} stages", lines, first.slot, members=names)
         into.update({node.key: first.key for node in group})
@@ -195,7 +196,8 @@ def _box(node: Node, place: tuple[int, int], slot: int) -> Markup:
         parts.append(tag("rect", x=x, y=y + 8, width=3.5, height=_BOX_H - 16, rx=1.75, class_="mk"))
     label = node.label if len(node.label) <= 14 else node.label[:13] + "\u2026"
     parts.append(text(x + 13, y + 21, label, class_="row strong"))
-    parts += [text(x + 13, y + 37 + 15 * i, words, class_="small") for i, words in enumerate(node.lines[:2])]
+    lines = (fitted(words, _ROOM, 11) for words in node.lines[:3])
+    parts += [text(x + 13, y + 37 + 14 * i, words, class_="small") for i, words in enumerate(lines)]
     if node.members:
         parts.insert(0, tag("rect", x=x + 4, y=y - 4, width=_BOX_W, height=_BOX_H, rx=7, class_="box"))
     return tag("g", tag("title", ", ".join(node.members) or node.label), *parts, class_=f"s{slot}")

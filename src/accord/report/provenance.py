@@ -103,8 +103,8 @@ def _drawing(run: Run) -> Markup | None:
                 nodes.append(outside[key])
             if (key, s.fingerprint) not in edges:
                 edges.append((key, s.fingerprint))
-        cost = " \u00b7 ".join(w for w in (duration(s.seconds), memory(s.memory_mb)) if w != MISSING)
-        nodes.append(Node(s.fingerprint, model_name(s.name), (s.fingerprint[:8], cost), run.slots[s.name]))
+        cost = (words for words in (duration(s.seconds), memory(s.memory_mb)) if words != MISSING)
+        nodes.append(Node(s.fingerprint, model_name(s.name), (s.fingerprint[:8], *cost), run.slots[s.name]))
     nodes, edges = bundled(nodes, edges)
     return lineage(nodes, edges, title=f"Pipeline of the run {run.name}")
 
