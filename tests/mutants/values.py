@@ -76,7 +76,14 @@ VALUES = [
         [
             ("permuting single meetings", "drawn = rng.permutation(groups)", "drawn = groups"),
             ("the noise within a group is not taken out", "across / np.sqrt(first * second)", "across"),
-            ("a tie agrees with a choice", "one[2] == two[2]", "one[3] * two[3] >= 0"),
+        ],
+    ),
+    *mutants(
+        "collect/meetings.py",
+        _VALUES,
+        [
+            ("a tie agrees with a choice", "verdict[one] == verdict[two]", "vote[one] * vote[two] >= 0"),
+            ("groups meet in any order", "np.where(swapped, two, one), np.where(swapped, one, two)", "one, two"),
         ],
     ),
     *mutants(
@@ -119,6 +126,7 @@ VALUES = [
         "report/groups.py",
         "unit/test_report_groups.py",
         [
+            ("a row is taken for the one before it", "row.get(name) == row_before[name]", "row.get(name) is not None"),
             ("a decision for the second follows the first", "1 - share if p < 0.5", "share if p < 0.5"),
             (
                 "the configured population is not used",

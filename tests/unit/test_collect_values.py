@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import permutations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
 
 from accord.collect.groups import contrast, group_agreement, likeness
+from accord.collect.meetings import meetings_of
 from accord.collect.splits import discrete_q_values, split_p_value, splits
 from accord.collect.values import aggregate, decide, group_mixture, judged_pairs, majority, worst_group
 from accord.errors import ConfigError, DataError
@@ -212,6 +213,39 @@ def test_pairs_that_split_the_groups_are_found_and_the_rest_is_not() -> None:
     top = result.pairs[0]
     assert top.opposed and top.spread > 0.5 and top.counts == {"a": 10, "b": 10}
     assert result.testable < len(result.pairs) == 60  # unanimous pairs are not tests
+
+
+def test_meetings_by_hand() -> None:
+    """Everybody meets everybody else on a pair once; a second judgement and people without a name or group do not."""
+    more = [
+        judged(0, "a1", "a", False),  # changed their mind
+        judged(0, "b3", "b", None, bad=True),
+        judged(0, "", "a", True),
+        judged(0, "c", "", True),
+        judged(1, "b1", "b", True),
+        judged(1, "a1", "a", False, swapped=True),
+    ]
+    pairs, _ = judged_pairs([*VOTES, *more])
+    met = meetings_of(pairs)
+    told = {"a1": "x", "a2": "x", "a3": "x", "a4": "tie", "b1": "y", "b2": "y", "b3": "bad"}
+    vote = {"x": 1, "y": -1, "tie": 0, "bad": 0}
+    expected = [
+        (0, one, two, told[one] == told[two], vote[told[one]] * vote[told[two]]) for one, two in combinations(told, 2)
+    ]
+    expected.append((1, "a1", "b1", False, -1))
+    columns = (met.prompt, met.who[:, 0], met.who[:, 1], met.same, met.product)
+    assert [
+        (p, met.people[one], met.people[two], same, product)
+        for p, one, two, same, product in zip(*columns, strict=True)
+    ] == expected
+    assert [tuple(met.groups[g] for g in two) for two in met.group] == [
+        (one[0], two[0]) for _, one, two, _, _ in expected
+    ]
+    assert met.groups == ("a", "b") and list(met.members) == [4, 3] and list(met.judgements) == [5, 4]
+    assert int(met.inside.sum()) == 6 + 3 and int(met.between(0, 1).sum()) == 12 + 1
+    assert group_agreement(pairs, meetings=met) == group_agreement(pairs)
+    assert contrast(pairs, meetings=met) == contrast(pairs)
+    assert meetings_of([]).same.size == 0 and meetings_of([]).groups == ()
 
 
 def test_clean_pools_hardly_ever_raise_a_split() -> None:

@@ -114,6 +114,26 @@ def test_judgements_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     assert found.unread == 3
 
 
+def test_a_row_is_not_taken_for_the_one_before_it(tmp_path: Path) -> None:
+    # What two rows share is checked once, so a row that is wrong in one place follows one that is right.
+    good = judgements(items=4)
+    reply = {"candidates": [{"text": "short 3"}, {"text": 3}]}
+    turn = {"prompt": {"id": "p3", "messages": [{"role": "assistant", "content": "question 3"}]}}
+    bad = [row(3, "x", "brief", 0) | wrong for wrong in (reply, turn, {"choice": 2}, {"tie": True})]
+    found = reported(tmp_path / "bad", [*good, *bad])
+    assert found.unread == 4
+    alone = reported(tmp_path / "good", good)
+    assert (found.agreement, found.likeness, found.rules, found.cards) == (
+        alone.agreement,
+        alone.likeness,
+        alone.rules,
+        alone.cards,
+    )
+    # Rows of other pairs in between change nothing either: nothing is known of them.
+    mixed = reported(tmp_path / "mixed", [r for k in range(18) for r in good[k::18]])
+    assert (mixed.rules, mixed.agreement, mixed.tiles) == (alone.rules, alone.agreement, alone.tiles)
+
+
 def test_the_page_escapes_and_links(tmp_path: Path) -> None:
     rows = judgements()
     rows += [row(i, f"evil{k}", EVIL, 1) for i in range(30) for k in range(2)]

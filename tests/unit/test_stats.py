@@ -11,6 +11,7 @@ from accord.stats import (
     Interval,
     accuracy_ties_half,
     bootstrap_mean,
+    bootstrap_means,
     brier,
     ece,
     krippendorff_alpha_nominal,
@@ -65,6 +66,24 @@ def test_bootstrap_depends_on_the_seed_only():
     values = np.random.default_rng(8).normal(size=20)
     assert bootstrap_mean(values, seed=1) == bootstrap_mean(values, seed=1)
     assert bootstrap_mean(values, seed=1) != bootstrap_mean(values, seed=2)
+
+
+def test_several_means_by_the_draws_that_each_would_get_alone() -> None:
+    draw = np.random.default_rng(5)
+    names = [f"prompt {n}" for n in draw.integers(0, 30, 90)]
+    samples = [
+        (draw.normal(size=90), names),
+        (draw.normal(size=40), None),  # another number of clusters
+        (draw.normal(size=90), names),
+        (draw.normal(size=3), ["only"] * 3),
+    ]
+    assert bootstrap_means(samples, seed=6, num=300) == [bootstrap_mean(*s, seed=6, num=300) for s in samples]
+    numbers = np.array([int(n.split()[1]) for n in names])
+    assert bootstrap_mean(samples[0][0], numbers, seed=6) == bootstrap_mean(samples[0][0], names, seed=6)
+    with pytest.raises(ValueError, match="no values"):
+        bootstrap_means([([1.0, 2.0], None), ([], None)])
+    with pytest.raises(ValueError, match="90 values but 2 clusters"):
+        bootstrap_mean(samples[0][0], numbers[:2])
 
 
 def test_repeating_every_observation_adds_no_certainty_when_clustered():

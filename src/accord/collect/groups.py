@@ -10,17 +10,17 @@ that as well, the correlation of two groups is also divided by what the noise wi
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
+from accord.collect.meetings import Bools, Meetings, meetings_of
 from accord.collect.values import JudgedPair
 from accord.rng import generator
 from accord.stats.arrays import Floats, cluster_index, percentiles, resamples
-from accord.stats.intervals import Interval, bootstrap_mean
+from accord.stats.intervals import Interval, bootstrap_means
 
 
 @dataclass(frozen=True)
@@ -62,33 +62,29 @@ class Likeness:
     """Correlation of their votes, corrected for the noise within each: 1 = the same values, 0 = unrelated ones."""
 
 
-def group_agreement(pairs: Sequence[JudgedPair], *, seed: int = 0) -> list[GroupAgreement]:
+def group_agreement(
+    pairs: Sequence[JudgedPair], *, seed: int = 0, meetings: Meetings | None = None
+) -> list[GroupAgreement]:
     """Return agreement within each group and with the others, groups in order of name.
 
     Args:
         pairs: what was said; people without a name or a group are left out.
         seed: of the bootstrap over prompts.
+        meetings: of these pairs, when they are at hand.
     """
-    meetings = _meetings(pairs)
-    people: dict[str, set[str]] = defaultdict(set)
-    judgements: Counter[str] = Counter()
-    for pair in pairs:
-        for annotator, group, _, _ in _said(pair):
-            people[group].add(annotator)
-            judgements[group] += 1
+    met = meetings_of(pairs) if meetings is None else meetings
+    numbers = range(len(met.groups))
+    within = _shares(met, [met.between(g, g) for g in numbers], seed)
+    between = _shares(met, [~met.inside & (met.group == g).any(axis=1) for g in numbers], seed)
     return [
-        GroupAgreement(
-            group,
-            len(people[group]),
-            judgements[group],
-            _share([m for m in meetings if m.groups == (group, group)], seed),
-            _share([m for m in meetings if m.groups[0] != m.groups[1] and group in m.groups], seed),
-        )
-        for group in sorted(people)
+        GroupAgreement(name, int(met.members[g]), int(met.judgements[g]), within[g], between[g])
+        for g, name in enumerate(met.groups)
     ]
 
 
-def contrast(pairs: Sequence[JudgedPair], *, seed: int = 0, num: int = 2000) -> Contrast:
+def contrast(
+    pairs: Sequence[JudgedPair], *, seed: int = 0, num: int = 2000, meetings: Meetings | None = None
+) -> Contrast:
     """Hold agreement within groups against agreement between them.
 
     Every meeting of two people on a pair counts once. A difference says that the group matters, by values or by care:
@@ -98,29 +94,28 @@ def contrast(pairs: Sequence[JudgedPair], *, seed: int = 0, num: int = 2000) -> 
         pairs: what was said; people without a name or a group are left out.
         seed: of bootstrap and permutations.
         num: of either.
+        meetings: of these pairs, when they are at hand.
     """
-    meetings = _meetings(pairs)
-    inside = [m for m in meetings if m.groups[0] == m.groups[1]]
-    across = [m for m in meetings if m.groups[0] != m.groups[1]]
-    within, between = _share(inside, seed), _share(across, seed)
+    met = meetings_of(pairs) if meetings is None else meetings
+    kind = met.inside
+    within, between = _shares(met, [kind, ~kind], seed)
     if within is None or between is None:
         missing = "two people of one group" if within is None else "people of two groups"
         return Contrast(within, between, None, None, f"no pair was judged by {missing}")
-    kind = np.array([m.groups[0] == m.groups[1] for m in meetings])
-    same = np.array([float(m.same) for m in meetings])
-    prompts = cluster_index([m.prompt for m in meetings], len(meetings))
+    same, count = met.same.astype(np.float64), int(met.same.size)
+    prompts = cluster_index(met.prompt, count)
     size = int(prompts.max()) + 1
     sums = [np.bincount(prompts, weights=w, minlength=size) for w in (same * kind, kind, same * ~kind, ~kind)]
     drawn = [_difference(*(float(weight @ s) for s in sums)) for weight in resamples(size, num, seed, "contrast")]
     kept = [d for d in drawn if d is not None]
     low, high = percentiles(kept, 0.95) if size > 1 else (float("-inf"), float("inf"))
     value = within.value - between.value
-    return Contrast(
-        within, between, Interval(value, low, high, len(meetings)), _permuted(meetings, value, seed, num), ""
-    )
+    return Contrast(within, between, Interval(value, low, high, count), _permuted(met, value, seed, num), "")
 
 
-def likeness(pairs: Sequence[JudgedPair], *, seed: int = 0, num: int = 1000) -> list[Likeness]:
+def likeness(
+    pairs: Sequence[JudgedPair], *, seed: int = 0, num: int = 1000, meetings: Meetings | None = None
+) -> list[Likeness]:
     """Return how alike every two groups are.
 
     A vote is +1, -1 or 0 (tie). With c_gh the mean product of the votes of a person of g and another of h on the same
@@ -130,99 +125,63 @@ def likeness(pairs: Sequence[JudgedPair], *, seed: int = 0, num: int = 1000) -> 
         pairs: what was said.
         seed: of the bootstrap over prompts.
         num: resamples.
+        meetings: of these pairs, when they are at hand.
     """
-    by_groups: dict[tuple[str, str], list[_Meeting]] = defaultdict(list)
-    for meeting in _meetings(pairs):
-        by_groups[meeting.groups].append(meeting)
-    names = sorted({g for groups in by_groups for g in groups})
-    found: list[Likeness] = []
-    for a, b in combinations(names, 2):
-        parts = [by_groups.get(key, []) for key in ((a, b), (a, a), (b, b))]
-        found.append(Likeness(a, b, _share(parts[0], seed), _shared(parts, seed, num)))
-    return found
+    met = meetings_of(pairs) if meetings is None else meetings
+    # Groups that met nobody are unknown here, as they always were.
+    two = list(combinations(sorted({int(g) for g in met.group.ravel()}), 2))
+    agreed = _shares(met, [met.between(a, b) for a, b in two], seed)
+    return [
+        Likeness(met.groups[a], met.groups[b], share, _shared(met, [(a, b), (a, a), (b, b)], seed, num))
+        for (a, b), share in zip(two, agreed, strict=True)
+    ]
 
 
-@dataclass(frozen=True)
-class _Meeting:
-    """Two people who judged the same pair."""
-
-    prompt: str
-    people: tuple[str, str]
-    groups: tuple[str, str]
-    """In order of name."""
-    same: bool
-    product: float
-    """Of the votes as +1, 0, -1."""
-
-
-def _said(pair: JudgedPair) -> list[tuple[str, str, str, float]]:
-    """(person, group, verdict, vote as +1, 0, -1) of each named person of a group, once."""
-    found: dict[str, tuple[str, str, str, float]] = {}
-    votes = {b.annotator: 2.0 * b.value - 1.0 for b in pair.ballots}
-    for p in pair.judgements:
-        if not p.annotator or not p.group or p.annotator in found:
-            continue
-        vote = 0.0 if p.both_bad else votes.get(p.annotator, 0.0)
-        verdict = "both bad" if p.both_bad else "tie" if vote == 0 else "first" if vote > 0 else "second"
-        found[p.annotator] = (p.annotator, p.group, verdict, vote)
-    return list(found.values())
-
-
-def _meetings(pairs: Iterable[JudgedPair]) -> list[_Meeting]:
-    found: list[_Meeting] = []
-    for pair in pairs:
-        for a, b in combinations(_said(pair), 2):
-            one, two = (a, b) if (a[1], a[0]) <= (b[1], b[0]) else (b, a)
-            groups = (one[1], two[1])
-            found.append(_Meeting(pair.key[0], (one[0], two[0]), groups, one[2] == two[2], one[3] * two[3]))
-    return found
-
-
-def _share(meetings: Sequence[_Meeting], seed: int) -> Interval | None:
-    if not meetings:
-        return None
-    return bootstrap_mean([float(m.same) for m in meetings], [m.prompt for m in meetings], seed=seed)
+def _shares(met: Meetings, parts: Sequence[Bools], seed: int) -> list[Interval | None]:
+    """How often people say the same in each part of the meetings; None for a part that is empty."""
+    known = [k for k, part in enumerate(parts) if part.any()]
+    samples = [(met.same[parts[k]], met.prompt[parts[k]]) for k in known]
+    found = dict(zip(known, bootstrap_means(samples, seed=seed), strict=True))
+    return [found.get(k) for k in range(len(parts))]
 
 
 def _difference(agreed: float, met: float, agreed_across: float, met_across: float) -> float | None:
     return agreed / met - agreed_across / met_across if met and met_across else None
 
 
-def _permuted(meetings: Sequence[_Meeting], value: float, seed: int, num: int) -> float:
+def _permuted(met: Meetings, value: float, seed: int, num: int) -> float:
     """P(difference at least as large) when whole people change groups; one that cannot be computed counts against."""
-    group_of = {who: g for m in meetings for who, g in zip(m.people, m.groups, strict=True)}
-    people = sorted(group_of)
-    place = {who: i for i, who in enumerate(people)}
-    agreed, met = np.zeros((2, len(people), len(people)))
-    for m in meetings:
-        i, j = place[m.people[0]], place[m.people[1]]
-        agreed[i, j] += m.same
-        met[i, j] += 1
-    names = sorted(set(group_of.values()))
-    groups = np.array([names.index(group_of[who]) for who in people])
+    present, who = np.unique(met.who, return_inverse=True)
+    who = who.reshape(-1, 2)
+    size = int(present.size)
+    cells = who[:, 0] * size + who[:, 1]
+    agreed = np.bincount(cells, weights=met.same, minlength=size * size).reshape(size, size)
+    counted = np.bincount(cells, minlength=size * size).reshape(size, size)
+    group_of = np.zeros(size, dtype=np.int64)
+    group_of[who.ravel()] = met.group.ravel()  # of someone with several the last
+    groups = np.unique(group_of, return_inverse=True)[1]
     rng = generator(seed, "values", "permutations")
     extreme = 0
     for _ in range(num):
         drawn = rng.permutation(groups)
         kind = drawn[:, None] == drawn[None, :]
-        found = _difference(
-            float(agreed[kind].sum()), float(met[kind].sum()), float(agreed[~kind].sum()), float(met[~kind].sum())
-        )
+        found = _difference(*(float(table[chosen].sum()) for chosen in (kind, ~kind) for table in (agreed, counted)))
         extreme += found is None or found >= value - 1e-12
     return (1 + extreme) / (1 + num)
 
 
-def _shared(parts: Sequence[Sequence[_Meeting]], seed: int, num: int) -> Interval | None:
+def _shared(met: Meetings, groups: Sequence[tuple[int, int]], seed: int, num: int) -> Interval | None:
     """Corrected correlation with its bootstrap interval; None where the noise within a group leaves nothing."""
-    if not all(parts):
+    parts = [met.between(a, b) for a, b in groups]
+    if not all(part.any() for part in parts):
         return None
-    number: dict[str, int] = {}
-    for m in (m for part in parts for m in part):
-        number.setdefault(m.prompt, len(number))
-    sums = np.zeros((3, 2, len(number)))
-    for k, part in enumerate(parts):
-        for m in part:
-            sums[k, :, number[m.prompt]] += (m.product, 1.0)
+    prompts = cluster_index(np.concatenate([met.prompt[part] for part in parts]), sum(int(p.sum()) for p in parts))
+    size = int(prompts.max()) + 1
+    sums = np.zeros((3, 2, size))
+    ends = np.cumsum([part.sum() for part in parts])[:-1]
+    for k, (part, own) in enumerate(zip(parts, np.split(prompts, ends), strict=True)):
+        sums[k, 0] = np.bincount(own, weights=met.product[part], minlength=size)
+        sums[k, 1] = np.bincount(own, minlength=size)
 
     def ratio(weight: Floats) -> float:
         total = sums @ weight
@@ -231,10 +190,10 @@ def _shared(parts: Sequence[Sequence[_Meeting]], seed: int, num: int) -> Interva
         across, first, second = total[:, 0] / total[:, 1]
         return float(across / np.sqrt(first * second)) if first > 0 and second > 0 else float("nan")
 
-    value = ratio(np.ones(len(number)))
+    value = ratio(np.ones(size))
     if np.isnan(value):
         return None
-    drawn = np.array([ratio(weight) for weight in resamples(len(number), num, seed, "shared")])
+    drawn = np.array([ratio(weight) for weight in resamples(size, num, seed, "shared")])
     low, _ = percentiles(np.where(np.isnan(drawn), -np.inf, drawn), 0.95)
     _, high = percentiles(np.where(np.isnan(drawn), np.inf, drawn), 0.95)
-    return Interval(value, low, high, len(parts[0]))
+    return Interval(value, low, high, int(parts[0].sum()))

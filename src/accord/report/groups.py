@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from accord.collect.groups import Contrast, contrast, group_agreement, likeness
+from accord.collect.meetings import meetings_of
 from accord.collect.splits import Split, Splits, splits
 from accord.collect.values import RULES, JudgedPair, Rule, decide, judged_pairs
 from accord.report.formats import (
@@ -21,7 +22,7 @@ from accord.report.formats import (
     signed,
 )
 from accord.report.runfiles import Run, mapping
-from accord.stats import Interval, bootstrap_mean
+from accord.stats import Interval, bootstrap_means
 from accord.types import Preference
 
 _SHOWN, _UNDIVIDED = 8, 3
@@ -90,24 +91,14 @@ def read_groups(run: Run, *, rate: float = 0.05) -> GroupReport | None:
         rate: expected share of false findings among the pairs that are said to split the groups.
     """
     name = "judgements.jsonl" if run.with_file("judgements.jsonl") else "preferences.jsonl"
-    records: list[Preference] = []
-    unread = 0
-    for row in run.rows(name):
-        try:
-            record = Preference.model_validate(row)
-        except ValidationError:
-            unread += 1
-            continue
-        if record.annotator and record.group:
-            records.append(record)
-        else:
-            unread += 1
+    records, unread = _records(run.rows(name))
     groups = tuple(sorted({r.group for r in records}))
     if len(groups) < 2:
         return None
     pairs, _ = judged_pairs(records)
+    met = meetings_of(pairs)
     found = splits(pairs, rate=rate)
-    against = contrast(pairs)
+    against = contrast(pairs, meetings=met)
     stage = run.with_file(name)
     config = stage.config if stage is not None else {}
     population = _population(config, groups)
@@ -116,17 +107,46 @@ def read_groups(run: Run, *, rate: float = 0.05) -> GroupReport | None:
         tiles=_tiles(against, found),
         agreement=tuple(
             (g.group, number(g.people), number(g.judgements), _interval(g.within), _interval(g.between))
-            for g in group_agreement(pairs)
+            for g in group_agreement(pairs, meetings=met)
         ),
         likeness=tuple(
-            (f"{x.first} and {x.second}", _interval(x.agreement), _ratio(x.shared)) for x in likeness(pairs)
+            (f"{x.first} and {x.second}", _interval(x.agreement), _ratio(x.shared))
+            for x in likeness(pairs, meetings=met)
         ),
         groups=groups,
-        rules=tuple(_rule_row(rule, pairs, groups, population, str(config.get("aggregate"))) for rule in RULES),
+        rules=_rule_rows(pairs, groups, population, str(config.get("aggregate"))),
         cards=tuple(_card(s, population) for s in found.found[:_SHOWN] or found.pairs[:_UNDIVIDED]),
         found=len(found.found),
         unread=unread,
     )
+
+
+def _records(rows: Iterable[Mapping[str, Any]]) -> tuple[list[Preference], int]:
+    """The rows as records, and how many cannot be read or name no person or group.
+
+    A pair is judged by several people, and prompt and replies stand in the row of each: they are checked once.
+    """
+    records: list[Preference] = []
+    unread = 0
+    row_before: Mapping[str, Any] = {}
+    before: Preference | None = None
+    for row in rows:
+        known = {
+            name: getattr(before, name)
+            for name in ("prompt", "candidates")
+            if before is not None and row.get(name) == row_before[name]
+        }
+        try:
+            record = Preference.model_validate({**row, **known})
+        except ValidationError:
+            unread += 1
+            continue
+        row_before, before = row, record
+        if record.annotator and record.group:
+            records.append(record)
+        else:
+            unread += 1
+    return records, unread
 
 
 def _population(config: Mapping[str, Any], groups: Sequence[str]) -> dict[str, float] | None:
@@ -179,34 +199,48 @@ def _ratio(found: Interval | None) -> str:
     return f"{found.value:.2f} ({value.lower:.2f} to {value.upper:.2f})"
 
 
+def _rule_rows(
+    pairs: Sequence[JudgedPair], groups: Sequence[str], population: Mapping[str, float] | None, chosen: str
+) -> tuple[tuple[str, ...], ...]:
+    """How far the decisions of each rule follow the votes of each group."""
+    shares_of = [pair.shares() for pair in pairs]
+    decided: dict[Rule, list[tuple[float, float]]] = {}
+    samples: dict[tuple[Rule, str], tuple[list[float], list[str]]] = {}
+    for rule in RULES:
+        for pair, shares in zip(pairs, shares_of, strict=True):
+            p, most = (decide(pair, r, population=population) for r in (rule, "majority"))
+            if p is None or most is None:
+                continue
+            decided.setdefault(rule, []).append((p, most))
+            for group, share in shares.items():
+                followed, prompts = samples.setdefault((rule, group), ([], []))
+                followed.append(share if p > 0.5 else 1 - share if p < 0.5 else 0.5)
+                prompts.append(pair.key[0])
+    means = dict(zip(samples, bootstrap_means(list(samples.values())), strict=True))
+    return tuple(
+        _rule_row(
+            rule, {g: means[rule, g] for g in groups if (rule, g) in means}, groups, decided.get(rule, []), chosen
+        )
+        for rule in RULES
+    )
+
+
 def _rule_row(
     rule: Rule,
-    pairs: Sequence[JudgedPair],
+    shares: Mapping[str, Interval],
     groups: Sequence[str],
-    population: Mapping[str, float] | None,
+    decided: Sequence[tuple[float, float]],
     chosen: str,
 ) -> tuple[str, ...]:
-    """How far the decisions of a rule follow the votes of each group."""
-    followed: dict[str, list[float]] = {g: [] for g in groups}
-    prompts: dict[str, list[str]] = {g: [] for g in groups}
-    decided = otherwise = 0
-    for pair in pairs:
-        p, most = (decide(pair, r, population=population) for r in (rule, "majority"))
-        if p is None or most is None:
-            continue
-        decided += 1
-        otherwise += (p > 0.5) != (most > 0.5) or (p < 0.5) != (most < 0.5)
-        for group, share in pair.shares().items():
-            followed[group].append(share if p > 0.5 else 1 - share if p < 0.5 else 0.5)
-            prompts[group].append(pair.key[0])
-    shares = {g: bootstrap_mean(v, prompts[g]) for g, v in followed.items() if v}
+    """One row of the table; `decided` holds the decisions of this rule beside those of the majority."""
+    otherwise = sum((p > 0.5) != (most > 0.5) or (p < 0.5) != (most < 0.5) for p, most in decided)
     worst = min(shares, key=lambda g: shares[g].value) if shares else None
     name = _NAMES[rule] + (" (used)" if _CONFIG.get(chosen) == rule else "")
     return (
         name,
         *(_interval(shares.get(g)) for g in groups),
         MISSING if worst is None else f"{percent(shares[worst].value)} {worst}",
-        percent(otherwise / decided) if decided else MISSING,
+        percent(otherwise / len(decided)) if decided else MISSING,
     )
 
 

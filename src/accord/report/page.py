@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.errors import ArtifactError
+from accord.memory import no_collection
 from accord.report.attacks import read_attacks
 from accord.report.bestofn import read_best_of_n
 from accord.report.groups import read_groups
@@ -43,7 +44,8 @@ def write_report(run_dir: Path, out: Path) -> Path:
         ArtifactError: there is no such run, a file of it cannot be read, or `out` cannot be written.
     """
     try:
-        page = render(run_dir)
+        with no_collection():
+            page = render(run_dir)
     except OSError as error:
         raise ArtifactError(
             f"a file of the run cannot be read: {error.strerror}",

@@ -13,7 +13,7 @@ from accord.stats.agreement import (
 )
 from accord.stats.best_of_n import best_of_n_gold, best_of_n_kl, best_of_n_kl_exact, best_of_n_win_rate, pass_at_k
 from accord.stats.calibration import Bin, accuracy_ties_half, brier, ece, nll, reliability, temperature_mle
-from accord.stats.intervals import Interval, bootstrap_mean, paired_bootstrap_diff, wilson, win_rate
+from accord.stats.intervals import Interval, bootstrap_mean, bootstrap_means, paired_bootstrap_diff, wilson, win_rate
 from accord.stats.length_control import LengthControlled, length_controlled_win_rate
 from accord.stats.overoptimisation import Curve, Form, Peak, fit_curve
 from accord.stats.ranking import Game, bradley_terry, bradley_terry_intervals, elo, elo_scale, plackett_luce
@@ -36,6 +36,7 @@ __all__ = [
     "best_of_n_kl_exact",
     "best_of_n_win_rate",
     "bootstrap_mean",
+    "bootstrap_means",
     "bootstrap_ratio",
     "bradley_terry",
     "bradley_terry_intervals",

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from accord.rng import generator
 
 Floats = NDArray[np.float64]
+Clusters = Sequence[Hashable] | NDArray[np.int64] | None
+"""Cluster of each observation: names of any kind, or numbers as an array, which is faster; None = one each."""
 
 
 def vector(values: ArrayLike) -> Floats:
@@ -19,7 +21,7 @@ def vector(values: ArrayLike) -> Floats:
     return np.asarray(values, dtype=np.float64).reshape(-1)
 
 
-def by_cluster(x: Floats, clusters: Sequence[Hashable] | None) -> tuple[Floats, Floats]:
+def by_cluster(x: Floats, clusters: Clusters) -> tuple[Floats, Floats]:
     """Return sum and number of the observations of each cluster, clusters in order of first appearance.
 
     Raises:
@@ -32,7 +34,7 @@ def by_cluster(x: Floats, clusters: Sequence[Hashable] | None) -> tuple[Floats, 
     return sums, np.bincount(index).astype(np.float64)
 
 
-def cluster_index(clusters: Sequence[Hashable] | None, size: int) -> NDArray[np.int64]:
+def cluster_index(clusters: Clusters, size: int) -> NDArray[np.int64]:
     """Return the number of each observation's cluster, in order of first appearance; None = one each.
 
     Raises:
@@ -42,6 +44,9 @@ def cluster_index(clusters: Sequence[Hashable] | None, size: int) -> NDArray[np.
         return np.arange(size, dtype=np.int64)
     if len(clusters) != size:
         raise ValueError(f"{size} values but {len(clusters)} clusters")
+    if isinstance(clusters, np.ndarray):
+        _, first, inverse = np.unique(clusters, return_index=True, return_inverse=True)
+        return np.argsort(np.argsort(first))[inverse]
     number: dict[Hashable, int] = {}
     return np.array([number.setdefault(cluster, len(number)) for cluster in clusters], dtype=np.int64)
 
@@ -55,14 +60,23 @@ def resamples(size: int, num: int, seed: int, *names: str) -> Iterator[Floats]:
 
 def resampled_ratios(top: Floats, bottom: Floats, num: int, rng: np.random.Generator) -> Floats:
     """Return sum(top) / sum(bottom) over `num` resamples of the units; those whose `bottom` sums to 0 are left out."""
-    k = top.size
-    found: list[Floats] = []
+    return resampled_together([(top, bottom)], num, rng)[0]
+
+
+def resampled_together(ratios: Sequence[tuple[Floats, Floats]], num: int, rng: np.random.Generator) -> list[Floats]:
+    """Return `resampled_ratios` of several (top, bottom), all of the same size, from one set of resamples.
+
+    Drawing the units takes longer than adding them up.
+    """
+    k = ratios[0][0].size
+    found: list[list[Floats]] = [[] for _ in ratios]
     rows = max(1, 1_000_000 // k)  # bounds the memory of the index matrix
     for start in range(0, num, rows):
         picks = rng.integers(0, k, size=(min(rows, num - start), k))
-        below = bottom[picks].sum(axis=1)
-        found.append(top[picks].sum(axis=1)[below > 0] / below[below > 0])
-    return np.concatenate(found)
+        for (top, bottom), drawn in zip(ratios, found, strict=True):
+            below = bottom.take(picks).sum(axis=1)
+            drawn.append(top.take(picks).sum(axis=1)[below > 0] / below[below > 0])
+    return [np.concatenate(drawn) for drawn in found]
 
 
 def percentiles(values: ArrayLike, level: float) -> tuple[float, float]:

@@ -9,14 +9,14 @@ of an item) are resampled together, as clusters.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from accord.rng import generator
-from accord.stats.arrays import by_cluster, percentiles, resampled_ratios, vector
+from accord.stats.arrays import Clusters, Floats, by_cluster, percentiles, resampled_together, vector
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
 
 def bootstrap_mean(
     values: ArrayLike,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Clusters = None,
     *,
     seed: int = 0,
     num: int = 2000,
@@ -114,16 +114,41 @@ def bootstrap_mean(
     Raises:
         ValueError: if there are no values, or `clusters` has another length.
     """
-    x = vector(values)
-    if x.size == 0:
-        raise ValueError("the mean of no values is not defined")
-    sums, counts = by_cluster(x, clusters)
-    k = sums.size
-    mean = float(x.mean())
-    if k == 1:
-        return Interval(mean, float("-inf"), float("inf"), int(x.size))
-    means = resampled_ratios(sums, counts, num, generator(seed, "bootstrap"))
-    return Interval(mean, *percentiles(means, level), int(x.size))
+    return bootstrap_means([(values, clusters)], seed=seed, num=num, level=level)[0]
+
+
+def bootstrap_means(
+    samples: Sequence[tuple[ArrayLike, Clusters]], *, seed: int = 0, num: int = 2000, level: float = 0.95
+) -> list[Interval]:
+    """Return `bootstrap_mean` of several samples; those with equally many clusters are resampled by the same draws.
+
+    These are the draws that each would get by itself: they depend on the seed and the number of clusters alone.
+
+    Args:
+        samples: (values, clusters) as for `bootstrap_mean`.
+        seed: of the resampling.
+        num: resamples.
+        level: confidence.
+
+    Raises:
+        ValueError: as `bootstrap_mean`.
+    """
+    found: list[Interval] = []
+    alike: dict[int, list[tuple[int, tuple[Floats, Floats]]]] = {}
+    for place, (values, clusters) in enumerate(samples):
+        x = vector(values)
+        if x.size == 0:
+            raise ValueError("the mean of no values is not defined")
+        sums, counts = by_cluster(x, clusters)
+        found.append(Interval(float(x.mean()), float("-inf"), float("inf"), int(x.size)))
+        if sums.size > 1:
+            alike.setdefault(sums.size, []).append((place, (sums, counts)))
+    for members in alike.values():
+        drawn = resampled_together([ratio for _, ratio in members], num, generator(seed, "bootstrap"))
+        for (place, _), means in zip(members, drawn, strict=True):
+            low, high = percentiles(means, level)
+            found[place] = replace(found[place], low=low, high=high)
+    return found
 
 
 def win_rate(
