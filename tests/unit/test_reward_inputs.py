@@ -14,6 +14,7 @@ from accord.diagnose.features import FILE, fit_space, load_space
 from accord.models.members import MemberIndex
 from accord.models.score_heads import with_adapters, with_heads, with_models
 from accord.rewards.ensemble import MembersReward
+from accord.rewards.learned import LearnedReward
 from accord.stages.inputs import MOST_FEATURES, save_features
 from accord.train.examples import Example, Row
 from accord.types import Completion, Message, Prompt, Rollout
@@ -88,6 +89,15 @@ def test_an_ensemble_says_how_far_a_reply_is_from_its_training(form: str) -> Non
     assert [set(score.parts) for score in after] == [set(score.parts) for score in before]
 
 
+@pytest.mark.parametrize("most", [1, 5, 9, 20])
+def test_scores_and_the_first_features_from_one_pass(most: int) -> None:
+    sequences, lengths = replies(9)
+    reward = LearnedReward(scorer(), pad_id=0, token_budget=16)  # several forwards, out of order
+    scores, features = reward.scores_and_features(sequences, lengths, most=most)
+    assert scores == reward.score_ids(sequences, lengths)
+    np.testing.assert_array_equal(features, reward.features(sequences, lengths)[:most])
+
+
 def test_a_stage_leaves_where_its_training_replies_lie(tmp_path: Path) -> None:
     reward = ensemble("models")
     sequences, lengths = replies(200)
@@ -97,5 +107,8 @@ def test_a_stage_leaves_where_its_training_replies_lie(tmp_path: Path) -> None:
     save_features(reward, examples, tmp_path, said.append)
     assert load_space(tmp_path / FILE).q99 == pytest.approx(fit_space(reward.features(sequences, lengths)).q99)
     assert not said and MOST_FEATURES >= 200
+    own = reward.features(sequences, lengths) + 1
+    save_features(reward, examples, tmp_path, said.append, own)
+    np.testing.assert_allclose(load_space(tmp_path / FILE).mean, fit_space(own).mean)
     save_features(reward, examples[:10], tmp_path / "none", said.append)
     assert "20 replies are too few" in said[0] and not (tmp_path / "none").exists()

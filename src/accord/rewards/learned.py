@@ -84,6 +84,20 @@ class LearnedReward:
         """
         return gathered(lambda see: self._read(sequences, lengths, see))
 
+    def scores_and_features(
+        self, sequences: Sequence[Sequence[int]], lengths: Sequence[int], *, most: int
+    ) -> tuple[list[float], np.ndarray]:
+        """Scores of whole token sequences, and the features of the first of them, from one pass.
+
+        Args:
+            sequences: token ids, at least one.
+            lengths: tokens of each reply.
+            most: sequences whose features are kept.
+        """
+        scores: list[float] = []
+        features = gathered(lambda see: scores.extend(self._read(sequences, lengths, see)), most)
+        return scores, features
+
     @torch.no_grad()
     def _read(
         self,

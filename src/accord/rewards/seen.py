@@ -12,15 +12,22 @@ Measure = Callable[[np.ndarray], np.ndarray]
 """Features [N, D] to how far each row is from training replies [N]."""
 
 
-def gathered(read: Callable[[See], object]) -> np.ndarray:
-    """Return the features of all rows, [N, D], in the order of their places.
+def gathered(read: Callable[[See], object], most: int | None = None) -> np.ndarray:
+    """Return the features of rows, [N, D], in the order of their places.
 
     Args:
         read: scores at least one row, and tells the function it is given.
+        most: only of the first so many rows; None = of all.
     """
     found: list[np.ndarray] = []
     places: list[int] = []
-    read(lambda at, states: (places.extend(at), found.append(states)))
+
+    def see(at: list[int], states: np.ndarray) -> None:
+        kept = [i for i, place in enumerate(at) if most is None or place < most]
+        places.extend(at[i] for i in kept)
+        found.append(states if len(kept) == len(at) else states[kept])
+
+    read(see)
     return np.concatenate(found)[np.argsort(places)]
 
 

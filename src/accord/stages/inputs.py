@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from accord.diagnose.features import FILE, LEAST_ROWS, fit_space
 from accord.rewards.ensemble import MembersReward
 from accord.rewards.learned import LearnedReward
@@ -16,7 +18,13 @@ Watchable = LearnedReward | MembersReward
 """Rewards that say what they read of a reply, and can measure how far that is from their training."""
 
 
-def save_features(raw: Watchable, examples: Sequence[Example], directory: Path, say: Callable[[str], None]) -> None:
+def save_features(
+    raw: Watchable,
+    examples: Sequence[Example],
+    directory: Path,
+    say: Callable[[str], None],
+    features: np.ndarray | None = None,
+) -> None:
     """Write where the replies of training lie in what the heads of a reward model read.
 
     Args:
@@ -24,10 +32,12 @@ def save_features(raw: Watchable, examples: Sequence[Example], directory: Path, 
         examples: what it was trained on.
         directory: of the model.
         say: prints one line for the user, when there are too few replies and nothing is written.
+        features: of the first `MOST_FEATURES` rows of the examples, or of all of fewer, when they are known.
     """
     rows = [row for e in examples[:MOST_FEATURES] for row in e.rows][:MOST_FEATURES]
     if len(rows) < LEAST_ROWS:
         say(f"  {len(rows)} replies are too few to say which others are unlike them")
         return
-    features = raw.features([row.ids for row in rows], [sum(row.mask) for row in rows])
+    if features is None:
+        features = raw.features([row.ids for row in rows], [sum(row.mask) for row in rows])
     fit_space(features).save(directory / FILE)

@@ -16,6 +16,7 @@ from accord.batch import Batch, Forward
 from accord.errors import DataError
 from accord.evals.report_card import summary
 from accord.functional.ranking_losses import log_tie_parameter
+from accord.memory import no_collection
 from accord.models.adapters import save_adapter
 from accord.models.build import reward_from_causal, set_score_stats
 from accord.models.calibration import Calibration, set_calibration
@@ -29,7 +30,7 @@ from accord.rewards.learned import LearnedReward
 from accord.stages.cards import model_card
 from accord.stages.configs import RewardConfig
 from accord.stages.datasets import check_usable, load, of_group, write_dropped
-from accord.stages.inputs import save_features
+from accord.stages.inputs import MOST_FEATURES, save_features
 from accord.stages.reward_measure import Measured, fit_length, measure
 from accord.stages.training import DTYPES, check_length, hold_out, prompt_key, steps_for, train
 from accord.train.examples import Encoded, Example, from_preferences, from_rankings
@@ -38,6 +39,9 @@ from accord.train.objectives import BradleyTerry, Ranking, Ties
 from accord.train.sources import Offline
 from accord.types import Preference
 
+_READ = 2000
+"""Training examples that are read once more when training is done, for the scale of scores. With two rows or more each
+they hold the replies whose features are kept, so that these are not read a third time."""
 METHODS = {
     "bradley_terry": "Bradley-Terry on preference pairs (2009.01325)",
     "rao_kupper": "Rao-Kupper on preference pairs with ties (10.1080/01621459.1967.10482901)",
@@ -104,11 +108,19 @@ def run(cfg: RewardConfig, ctx: Context) -> dict[str, Any]:
                 "length_calibration finds no two held-out replies of different lengths to one prompt",
                 fix="hold out more (eval_fraction, eval_dataset), or switch length_calibration off",
             )
-    mean, std = _scale(raw, encoded.examples)
+    rows = [row for e in encoded.examples[:_READ] for row in e.rows]
+    scores, features = raw.scores_and_features(
+        [row.ids for row in rows], [sum(row.mask) for row in rows], most=MOST_FEATURES
+    )
+    mean, std = _scale(scores)
     set_score_stats(built.model, mean, std)
     seen = [e for e in encoded.examples if e.origin is not None]
     seen += pairs([p for p in kept if len(p.candidates) > 2])  # rankings, trained on as a whole
-    result = measure(ctx, Measured(raw, std, tokenizer, positions, pairs, cfg.group), kept, seen, held_out)
+    by = Measured(
+        raw, std, tokenizer, positions, pairs, cfg.group, dict(zip((row.ids for row in rows), scores, strict=True))
+    )
+    with no_collection():
+        result = measure(ctx, by, kept, seen, held_out)
     ctx.work.path("eval.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
     for line in summary(result["card"]):
         ctx.say(f"  {line}")
@@ -132,7 +144,7 @@ def run(cfg: RewardConfig, ctx: Context) -> dict[str, Any]:
         metrics["tie_parameter"] = found.tie_parameter
     card = model_card("reward model", ctx, method=METHODS[cfg.loss_type], metrics=metrics)
     save_model(built.model, tokenizer, ctx.work.path("model"), card)
-    save_features(raw, encoded.examples, ctx.work.path("model"), ctx.say)
+    save_features(raw, encoded.examples, ctx.work.path("model"), ctx.say, features)
     if cfg.use_peft:
         save_adapter(built.model, ctx.work.path("model") / "adapter", base=location)
     return metrics
@@ -204,10 +216,9 @@ def _first_log_tie(cfg: RewardConfig, examples: Sequence[Example]) -> float:
     return log_tie_parameter(cfg.loss_type, min(tied / pairs, 0.9))
 
 
-def _scale(raw: LearnedReward, examples: Sequence[Example]) -> tuple[float, float]:
+def _scale(values: Sequence[float]) -> tuple[float, float]:
     """Mean and population deviation of the scores of training replies."""
-    rows = [row for e in examples[:2000] for row in e.rows]
-    scores = torch.tensor(raw.score_ids([row.ids for row in rows], [sum(row.mask) for row in rows]))
+    scores = torch.tensor(values)
     mean, std = float(scores.mean()), float(scores.std(unbiased=False))
     if std == 0:
         raise DataError(

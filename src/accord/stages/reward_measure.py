@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ class Measured:
     """Records as pairs of rows."""
     group: str | None = None
     """Of annotators, when the model learnt from one group only: it is held against that group's judgements."""
+    known: dict[tuple[int, ...], float] = field(default_factory=dict[tuple[int, ...], float])
+    """Scores by token ids of rows that have been read: none is read twice. Grows."""
+    truth: dict[tuple[str, str, str], float] = field(default_factory=dict[tuple[str, str, str], float])
+    """True utilities in the lab by prompt (id and text) and reply. Grows."""
 
 
 def single_judgements(ctx: Context, records: Sequence[Preference]) -> list[Preference] | None:
@@ -65,8 +69,7 @@ def fit_length(raw: LearnedReward, examples: Sequence[Example]) -> LengthSlope |
         raw: scores.
         examples: held-out pairs.
     """
-    rows = _distinct(examples)
-    scores = _scores(raw, rows)
+    scores = _scores(raw, _distinct(examples), {})
     by_prompt: dict[str, list[tuple[float, float]]] = {}
     for example in examples:
         assert example.origin is not None
@@ -96,7 +99,7 @@ def measure(
     """
     seed = rng.derive(ctx.run.seed, ctx.work.stage, "bootstrap")
     test = by.pairs(held_out)
-    rows = scored(by.raw, test)
+    rows = scored(by, test)
     pairs, deltas = [s.pair for s in rows], [s.delta for s in rows]
     if test:
         result = report(deltas, pairs, seed=seed)
@@ -104,8 +107,8 @@ def measure(
         ctx.say("  no preference is held out: accuracy and calibration are not measured")
         unknown = dict.fromkeys(("ece", "brier", "nll"))
         result = {"accuracy": accuracy([], []), **unknown, "reliability": [], "slices": {}}
-    known = scored(by.raw, seen[:1000])
-    result["train_accuracy"] = accuracy([s.delta for s in known], [s.pair for s in known], seed=seed)
+    learnt = seen[:1000]
+    result["train_accuracy"] = accuracy(_deltas(by, learnt), [_labelled(e) for e in learnt], seed=seed)
     result["baselines"] = {
         "longer": accuracy(longer_wins(pairs), pairs, seed=seed),
         "bag_of_words": accuracy(bag_of_words([_labelled(e) for e in seen])(pairs), pairs, seed=seed),
@@ -119,7 +122,7 @@ def measure(
     judged = single_judgements(ctx, [*train, *held_out])
     if judged is not None and by.group is not None:
         judged = [r for r in judged if r.group == by.group]
-    singles = None if judged is None else _scored_again(judged, rows, test)
+    singles = None if judged is None else _scored_again(by, judged, test)
     result["card"] = report_card(
         rows,
         judgements=singles,
@@ -131,24 +134,32 @@ def measure(
     return result
 
 
-def scored(raw: LearnedReward, examples: Sequence[Example]) -> list[Scored]:
+def scored(by: Measured, examples: Sequence[Example]) -> list[Scored]:
     """Pairs with their scores and everything the report card looks at."""
-    scores = _scores(raw, _distinct(examples))
+    scores = _scores(by.raw, _distinct(examples), by.known)
     found: list[Scored] = []
     for example in examples:
         assert example.origin is not None
         pair = scores[example.rows[0].ids], scores[example.rows[1].ids]
-        found.append(_scored(*example.origin, example.target, pair))
+        found.append(_scored(by, *example.origin, example.target, pair))
     return found
 
 
-def _scored_again(judged: Sequence[Preference], rows: Sequence[Scored], test: Sequence[Example]) -> list[Scored]:
+def _deltas(by: Measured, examples: Sequence[Example]) -> list[float]:
+    """Score of the first row of each pair minus that of the second."""
+    scores = _scores(by.raw, _distinct(examples), by.known)
+    return [scores[e.rows[0].ids] - scores[e.rows[1].ids] for e in examples]
+
+
+def _scored_again(by: Measured, judged: Sequence[Preference], test: Sequence[Example]) -> list[Scored]:
     """Single judgements of replies that have been scored; judgements of other replies are left out."""
     known: dict[tuple[str, str], float] = {}
-    for row, example in zip(rows, test, strict=True):
+    for example in test:
         assert example.origin is not None
-        key = prompt_key(example.origin[0])
-        known |= {(key, row.pair.chosen): row.scores[0], (key, row.pair.rejected): row.scores[1]}
+        record, better, worse = example.origin
+        key = prompt_key(record)
+        for row, index in zip(example.rows, (better, worse), strict=True):
+            known[key, record.candidates[index].text] = by.known[row.ids]
     found: list[Scored] = []
     for record in judged:
         key = prompt_key(record)
@@ -156,11 +167,13 @@ def _scored_again(judged: Sequence[Preference], rows: Sequence[Scored], test: Se
             continue
         for better, worse, target, _ in pairs_of(record):
             first, second = (known[key, record.candidates[i].text] for i in (better, worse))
-            found.append(_scored(record, better, worse, target, (first, second)))
+            found.append(_scored(by, record, better, worse, target, (first, second)))
     return found
 
 
-def _scored(record: Preference, better: int, worse: int, target: float | None, scores: tuple[float, float]) -> Scored:
+def _scored(
+    by: Measured, record: Preference, better: int, worse: int, target: float | None, scores: tuple[float, float]
+) -> Scored:
     meta = record.prompt.meta
     given = [meta[k] for k in ("family", "subset", "tag", "dataset") if isinstance(meta.get(k), str) and meta[k]]
     listed = meta.get("tags")
@@ -177,7 +190,7 @@ def _scored(record: Preference, better: int, worse: int, target: float | None, s
         annotator=record.annotator,
         group=record.group,
         first_shown=None if shown is None else shown.index(better) < shown.index(worse),
-        gold=_gold(record, (first, second)),
+        gold=_gold(by, record, (first, second)),
     )
 
 
@@ -186,11 +199,15 @@ def _labelled(example: Example) -> LabelledPair:
     return labelled(*example.origin, example.target)
 
 
-def _gold(record: Preference, replies: tuple[Candidate, Candidate]) -> tuple[float, float] | None:
+def _gold(by: Measured, record: Preference, replies: tuple[Candidate, Candidate]) -> tuple[float, float] | None:
     """True utilities in the lab, None elsewhere."""
     if not lab.is_lab(record.prompt):
         return None
-    first, second = (lab.score(record.prompt, reply.text).utility for reply in replies)
+    prompt = (record.prompt.id, prompt_key(record))
+    for reply in replies:
+        if (*prompt, reply.text) not in by.truth:
+            by.truth[*prompt, reply.text] = lab.score(record.prompt, reply.text).utility
+    first, second = (by.truth[*prompt, reply.text] for reply in replies)
     return first, second
 
 
@@ -202,9 +219,14 @@ def _distinct(examples: Iterable[Example]) -> list[Row]:
     return list({row.ids: row for e in examples for row in e.rows}.values())
 
 
-def _scores(raw: LearnedReward, rows: Sequence[Row]) -> dict[tuple[int, ...], float]:
-    found = raw.score_ids([row.ids for row in rows], [sum(row.mask) for row in rows])
-    return {row.ids: score for row, score in zip(rows, found, strict=True)}
+def _scores(
+    raw: LearnedReward, rows: Sequence[Row], known: dict[tuple[int, ...], float]
+) -> dict[tuple[int, ...], float]:
+    """`known`, with the scores of the rows that it did not have."""
+    new = [row for row in rows if row.ids not in known]
+    found = raw.score_ids([row.ids for row in new], [sum(row.mask) for row in new])
+    known.update(zip((row.ids for row in new), found, strict=True))
+    return known
 
 
 def _edits(by: Measured, test: Sequence[Example], seed: int) -> dict[str, dict[str, Any]]:
@@ -215,20 +237,27 @@ def _edits(by: Measured, test: Sequence[Example], seed: int) -> dict[str, dict[s
         record, better, worse = example.origin
         for index in (better, worse):
             replies.setdefault((prompt_key(record), record.candidates[index].text), record)
-    chosen = list(replies.items())[:_EDITED]
+    chosen: list[tuple[str, str, list[int], Row]] = []
+    for (prompt, text), record in list(replies.items())[:_EDITED]:
+        opening = chat.encode_prompt(by.tokenizer, record.prompt.messages)
+        chosen.append((prompt, text, opening, _row(opening, chat.encode_completion(by.tokenizer, text))))
     result: dict[str, dict[str, Any]] = {}
     for name, edit in EDITS.items():
-        before: list[tuple[list[int], int]] = []
-        after: list[tuple[list[int], int]] = []
+        before: list[Row] = []
+        after: list[Row] = []
         prompts: list[str] = []
-        for (prompt, text), record in chosen:
-            opening = chat.encode_prompt(by.tokenizer, record.prompt.messages)
-            ids = [chat.encode_completion(by.tokenizer, t) for t in (text, edit(text))]
-            if len(opening) + max(map(len, ids)) > by.max_length or ids[0] == ids[1]:
+        for prompt, text, opening, row in chosen:
+            edited = _row(opening, chat.encode_completion(by.tokenizer, edit(text)))
+            if max(len(row.ids), len(edited.ids)) > by.max_length or row.ids == edited.ids:
                 continue
-            before.append(([*opening, *ids[0]], len(ids[0])))
-            after.append(([*opening, *ids[1]], len(ids[1])))
+            before.append(row)
+            after.append(edited)
             prompts.append(prompt)
-        scores = [by.raw.score_ids([s for s, _ in side], [n for _, n in side]) for side in (before, after)]
-        result[name] = edit_shifts(scores[0], scores[1], by.std, prompts, seed=seed)
+        scores = _scores(by.raw, [*before, *after], by.known)
+        was, now = ([scores[row.ids] for row in side] for side in (before, after))
+        result[name] = edit_shifts(was, now, by.std, prompts, seed=seed)
     return result
+
+
+def _row(prompt: Sequence[int], reply: Sequence[int]) -> Row:
+    return Row((*prompt, *reply), (False,) * len(prompt) + (True,) * len(reply))
