@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from accord.data.conversations import last_role
 from accord.data.rows import Columns, Format, Row, RowError, check_text, plain
 from accord.types import Demonstration, Document, Preference, Prompt, Record, Stepwise, Unpaired
@@ -62,7 +64,10 @@ def _format(kind: type[Record]) -> Format:
 
     def convert(columns: Columns) -> Record:
         columns.used.update({name: name for name in columns.row})
-        record = kind.model_validate(_meta(columns.row, encode=False))
+        try:
+            record = kind.model_validate(columns.row)
+        except ValidationError:  # what is wrong may be that a `meta` is text, as in Parquet
+            record = kind.model_validate(_meta(columns.row, encode=False))
         _check(record)
         return record
 

@@ -16,19 +16,12 @@ from accord.types import Record
 
 Row = dict[str, Any]
 
-_NESTED = (
-    *("messages", "conversations", "prompt", "chosen", "rejected", "completion", "completions", "labels"),
-    *(
-        "responses",
-        "ranks",
-        "models",
-        "context",
-        "turns",
-        "history",
-        "conversation_a",
-        "conversation_b",
+_NESTED = frozenset(
+    (
+        *("messages", "conversations", "prompt", "chosen", "rejected", "completion", "completions", "labels"),
+        *("responses", "ranks", "models", "context", "turns", "history", "conversation_a", "conversation_b"),
         "reward_model",
-    ),
+    )
 )
 _TYPE_NAMES: tuple[tuple[type, str], ...] = (
     (type(None), "null"),
@@ -98,8 +91,8 @@ def has_list(row: Row, name: str, *keys: str) -> bool:
 def unpack_nested(row: Row) -> Row:
     """Return `row` with lists and objects that CSV or Parquet carried as JSON text decoded."""
     changed: Row = {}
-    for name in _NESTED:
-        value = row.get(name)
+    for name in _NESTED & row.keys():
+        value = row[name]
         if isinstance(value, str) and value.lstrip()[:2] in ("[{", "[[", '["', "[t", "[f", "[0", "[1", '{"'):
             try:
                 decoded = json.loads(value)

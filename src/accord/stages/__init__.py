@@ -6,13 +6,15 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from accord.memory import no_collection
 from accord.pipeline import Context, Stage
 from accord.stages import configs
 
 
 def _code(module: str) -> Callable[[], Callable[[Any, Context], dict[str, Any]]]:
     def load() -> Callable[[Any, Context], dict[str, Any]]:
-        code = import_module(f"accord.stages.{module}")
+        with no_collection():  # torch and transformers are a million objects that stay
+            code = import_module(f"accord.stages.{module}")
 
         def run(config: Any, context: Context) -> dict[str, Any]:
             if module not in ("report", "split"):

@@ -25,13 +25,17 @@ from accord.types import Candidate, Preference
 
 def run(cfg: CollectConfig, ctx: Context) -> dict[str, Any]:
     """Ask the annotators about every comparison, or hand over what people have said so far."""
+    with no_collection():
+        return _collected(cfg, ctx)
+
+
+def _collected(cfg: CollectConfig, ctx: Context) -> dict[str, Any]:
     every = _comparisons(ctx.inputs["samples"].location, cfg.kind)
     if cfg.annotators == "lab":
         if not all(lab.is_lab(item.prompt) for item in every):
             raise ConfigError("annotators: lab can judge lab prompts only", fix="set annotators: people")
         items = chosen(cfg, ctx, every)
-        with no_collection():
-            preferences, extra = _simulate(cfg, ctx, items)
+        preferences, extra = _simulate(cfg, ctx, items)
         measured, made = preferences, combine(preferences, people.combination(cfg, ctx))
     else:
         items = people.planned(cfg, ctx, lambda: chosen(cfg, ctx, every))
