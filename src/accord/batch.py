@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -189,6 +190,8 @@ class Batch:
             return None
         new_B = torch.ones_like(self.group_B, dtype=torch.bool)
         new_B[1:] = self.group_B[1:] != self.group_B[:-1]
+        if bool(new_B.all()):
+            return torch.zeros_like(self.lengths_B)
         run_B = new_B.cumsum(0) - 1
         first_B = new_B.nonzero()[:, 0][run_B]
         equal_BT = (self.ids_BT == self.ids_BT[first_B]) & self.token_mask_BT
@@ -273,10 +276,16 @@ def collate(
             made[name] = _pad([_floats(row) for row in values], 0.0)
         else:
             made[name] = _floats(values)
+    lengths_B = torch.tensor(lengths, dtype=torch.long)
+    real_BT = torch.arange(max(lengths))[None, :] < lengths_B[:, None]
+    ids_BT = torch.full(real_BT.shape, pad_id, dtype=torch.long)
+    ids_BT[real_BT] = torch.tensor(list(chain.from_iterable(sequences)), dtype=torch.long)
+    response_mask_BT = torch.zeros_like(real_BT)
+    response_mask_BT[real_BT] = torch.tensor(list(chain.from_iterable(response_masks)), dtype=torch.bool)
     return Batch(
-        ids_BT=_pad([torch.tensor(sequence, dtype=torch.long) for sequence in sequences], pad_id),
-        lengths_B=torch.tensor(lengths, dtype=torch.long),
-        response_mask_BT=_pad([torch.tensor(mask, dtype=torch.bool) for mask in response_masks], False),
+        ids_BT=ids_BT,
+        lengths_B=lengths_B,
+        response_mask_BT=response_mask_BT,
         group_B=None if group is None else torch.tensor(list(group), dtype=torch.long),
         **made,
     )
