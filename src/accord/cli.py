@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -283,6 +285,8 @@ def main() -> None:
     # two threads several times slower than they have to be. This many turns cost nothing on an idle machine (1,000 cost
     # a fifth) and halve the damage on a busy one. Read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    # An interpreter that ends looks for garbage once more, among a million objects of torch for more than a second.
+    atexit.register(gc.freeze)
     try:
         app(prog_name="accord")
     except AccordError as error:

@@ -63,6 +63,16 @@ def test_help_loads_nothing_heavy() -> None:
         assert re.search(rf"^\W*{command}\b", done.stdout, re.M), command
 
 
+def test_an_ending_process_looks_for_no_garbage() -> None:
+    code = (
+        "import atexit, gc, sys\nfrom accord.cli import main\nsys.argv = ['accord', '--version']\n"
+        "atexit.register(lambda: print('frozen:', gc.get_freeze_count() > 10_000))\n"  # the first one is called last
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "frozen: True"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(accord, command: str) -> None:
     code, out, err = accord(command, "--help")
