@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -13,8 +15,13 @@ from accord.stages import configs
 
 def _code(module: str) -> Callable[[], Callable[[Any, Context], dict[str, Any]]]:
     def load() -> Callable[[Any, Context], dict[str, Any]]:
-        with no_collection():  # torch and transformers are a million objects that stay
+        # torch and transformers are 800,000 objects that stay. The collector is kept from walking through them while
+        # they are made and ever after, half a second each time; that is for the first stage only, before there is data.
+        first = "torch" not in sys.modules
+        with no_collection():
             code = import_module(f"accord.stages.{module}")
+            if first and "torch" in sys.modules:
+                gc.freeze()
 
         def run(config: Any, context: Context) -> dict[str, Any]:
             if module not in ("report", "split"):
