@@ -146,7 +146,8 @@ def _answers(
                 comparable = tokenizer.get_vocab() == base_tokenizer.get_vocab()
                 of_it = 0.0 if name == cfg.baseline else None  # of a model to itself
                 if comparable and of_it is None:
-                    of_it = _kl(policy, base, ids, made, tokenizer.pad_token_id)
+                    own = None if _sampled_as_it_is(cfg) else policy
+                    of_it = _kl(own, base, ids, made, tokenizer.pad_token_id)
                 able = abilities.measure(
                     sets, policy, tokenizer, ctx, reply=cfg.max_completion_length, max_batch=cfg.max_batch
                 )
@@ -256,15 +257,28 @@ def _answer(
     return made, ids
 
 
+def _sampled_as_it_is(cfg: EvaluateConfig) -> bool:
+    """Whether the log-probs that come with an answer are the model's own."""
+    return cfg.temperature == 1 and cfg.top_p == 1 and cfg.top_k == 0
+
+
 @torch.no_grad()
 def _kl(
-    policy: CausalModel,
+    policy: CausalModel | None,
     base: CausalModel,
     ids: Sequence[tuple[int, ...]],
     answers: Sequence[Completion],
     pad_id: int,
 ) -> float:
-    """KL to the baseline summed over an answer at temperature 1, averaged over answers, nats (k1 estimator)."""
+    """KL to the baseline summed over an answer at temperature 1, averaged over answers, nats (k1 estimator).
+
+    Args:
+        policy: what wrote the answers; None = the log-probs that came with them are its own.
+        base: the baseline.
+        ids: prompts.
+        answers: one a prompt.
+        pad_id: any valid token id.
+    """
     total = 0.0
     for start in range(0, len(ids), 256):
         rollouts = [
@@ -273,7 +287,8 @@ def _kl(
         ]
         for micro in rollout_batch(rollouts, pad_id).split(16384):
             on_device = micro.to(device())
-            logp_BT, base_BT = policy(on_device).logp_BT, base(on_device).logp_BT
+            logp_BT = on_device.sampler_logp_BT if policy is None else policy(on_device).logp_BT
+            base_BT = base(on_device).logp_BT
             assert logp_BT is not None and base_BT is not None
             total += float(masked_sum(kl.k1(logp_BT, base_BT), on_device.response_mask_BT))
     return total / len(ids)
