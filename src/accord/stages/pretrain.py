@@ -15,7 +15,7 @@ from accord.pipeline import Context
 from accord.stages.cards import model_card
 from accord.stages.configs import PretrainConfig
 from accord.stages.datasets import load
-from accord.stages.training import DTYPES, hold_out, mean_terms, steps_for, train
+from accord.stages.training import DTYPES, HELD_OUT_ROWS, hold_out, mean_terms, steps_for, train
 from accord.train.examples import from_documents
 from accord.train.objectives import NLL
 from accord.train.sources import Offline, batch_of
@@ -50,7 +50,9 @@ def run(cfg: PretrainConfig, ctx: Context) -> dict[str, Any]:
     )
     policy = CausalModel(hf.to(device(), DTYPES[cfg.dtype]))
     tested = from_documents(held_out, tokenizer, max_length=cfg.max_length).examples
-    batches = [batch_of(tested[i : i + 64], tokenizer.pad_token_id) for i in range(0, len(tested), 64)]
+    batches = [
+        batch_of(tested[i : i + HELD_OUT_ROWS], tokenizer.pad_token_id) for i in range(0, len(tested), HELD_OUT_ROWS)
+    ]
 
     def measure() -> dict[str, float]:
         found = mean_terms(NLL(), policy, batches, cfg.token_budget)

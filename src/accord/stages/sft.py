@@ -11,7 +11,7 @@ from accord.stages.cards import model_card
 from accord.stages.configs import SFTConfig
 from accord.stages.datasets import check_usable, load, write_dropped
 from accord.stages.policies import load_policy
-from accord.stages.training import hold_out, mean_terms, steps_for, train
+from accord.stages.training import HELD_OUT_ROWS, hold_out, mean_terms, steps_for, train
 from accord.train.examples import from_demonstrations
 from accord.train.objectives import NLL
 from accord.train.sources import Offline, batch_of
@@ -37,7 +37,7 @@ def run(cfg: SFTConfig, ctx: Context) -> dict[str, Any]:
     write_dropped(ctx.work.path("dropped.tsv"), encoded.dropped)
     check_usable(encoded, cfg.max_length)
     tested = from_demonstrations(held_out, tokenizer, **encode).examples
-    batches = [batch_of(tested[i : i + 64], loaded.pad_id) for i in range(0, len(tested), 64)]
+    batches = [batch_of(tested[i : i + HELD_OUT_ROWS], loaded.pad_id) for i in range(0, len(tested), HELD_OUT_ROWS)]
 
     def measure() -> dict[str, float]:
         found = mean_terms(NLL(), policy, batches, cfg.token_budget)

@@ -28,6 +28,9 @@ from accord.train.optim import adamw, schedule
 from accord.types import Preference, Prompt
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+HELD_OUT_ROWS = 512
+"""Held-out rows from which micro-batches are cut together. Of fewer come more of them, and more padding: with 64 the
+demo's base model is measured in 39 micro-batches instead of 15, in 1.17 of the time."""
 T = TypeVar("T")
 
 
