@@ -31,13 +31,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
+    BloomConfig,
     ContinuousBatchingConfig,
+    FalconConfig,
     GenerationConfig,
     GPT2Config,
+    GPTJConfig,
     GPTNeoXConfig,
+    GraniteConfig,
     LlamaConfig,
     Olmo2Config,
     PreTrainedConfig,
+    StableLmConfig,
 )
 
 from accord.engines.base import Sampling
@@ -67,6 +72,14 @@ def _llama(hidden: int, layers: int, heads: int, kv_heads: int, vocab: int, inne
 
 
 _TOKENS: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+_SMALL: dict[str, Any] = {
+    "hidden_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "vocab_size": 800,
+    "max_position_embeddings": 512,
+    **_TOKENS,
+}
 SIZES: dict[str, Callable[[], PreTrainedConfig]] = {
     "llama-1M": lambda: _llama(128, 4, 4, 4, 800, 352),
     "llama-6M": lambda: _llama(256, 6, 8, 8, 4096, 688),
@@ -83,6 +96,14 @@ SIZES: dict[str, Callable[[], PreTrainedConfig]] = {
         max_position_embeddings=512,
         **_TOKENS,
     ),
+    "olmo2-1M": lambda: Olmo2Config(**_SMALL, intermediate_size=352),
+    "granite-1M": lambda: GraniteConfig(**_SMALL, intermediate_size=352),
+    "stablelm-1M": lambda: StableLmConfig(**_SMALL, num_key_value_heads=4, intermediate_size=352),
+    "bloom-1M": lambda: BloomConfig(hidden_size=128, n_layer=4, n_head=4, vocab_size=800, **_TOKENS),
+    "falcon-1M": lambda: FalconConfig(**_SMALL),
+    "gptj-1M": lambda: GPTJConfig(
+        n_embd=128, n_layer=4, n_head=4, vocab_size=800, n_positions=512, rotary_dim=16, **_TOKENS
+    ),
     "olmo2-6M": lambda: Olmo2Config(
         hidden_size=256,
         num_hidden_layers=6,
@@ -93,7 +114,7 @@ SIZES: dict[str, Callable[[], PreTrainedConfig]] = {
         **_TOKENS,
     ),
 }
-"""The engine has decoding steps of its own for all but the last, which goes through its own forward."""
+"""The engine has decoding steps of its own for all but GPT-J, which goes through its own forward."""
 USUAL = ("llama-1M", "llama-6M", "llama-13M", "gpt2-1M", "neox-1M", "olmo2-6M")
 
 

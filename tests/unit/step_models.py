@@ -9,12 +9,18 @@ from engine_models import PAD, POSITIONS, STOPS, VOCAB
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
+    FalconConfig,
     Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
+    GPTJConfig,
     GPTNeoXConfig,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    Olmo2Config,
+    Olmo3Config,
+    OlmoConfig,
     OPTConfig,
     Phi3Config,
     PhiConfig,
@@ -23,6 +29,7 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
     SmolLM3Config,
+    StableLmConfig,
     Starcoder2Config,
 )
 
@@ -44,8 +51,15 @@ LONGROPE = {
     "original_max_position_embeddings": 24,
 }
 GEMMA3 = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}
+GRANITE = {
+    "embedding_multiplier": 3.0,
+    "attention_multiplier": 0.2,
+    "residual_multiplier": 0.7,
+    "logits_scaling": 1.3,
+}
 CASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     "llama": (LlamaConfig, {}),
+    "a large epsilon": (LlamaConfig, {"rms_norm_eps": 0.1}),
     "tied": (LlamaConfig, {"tie_word_embeddings": True}),
     "grouped heads": (LlamaConfig, {"num_key_value_heads": 2}),
     "one key head, wide heads": (LlamaConfig, {"num_key_value_heads": 1, "head_dim": 16}),
@@ -74,17 +88,41 @@ CASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     "neox": (GPTNeoXConfig, {}),
     "neox in sequence": (GPTNeoXConfig, {"use_parallel_residual": False, "attention_bias": False}),
     "phi": (PhiConfig, {"num_key_value_heads": 2, "qk_layernorm": True}),
+    "olmo": (OlmoConfig, {"num_key_value_heads": 2}),
+    "olmo2": (Olmo2Config, {"num_key_value_heads": 2}),
+    "olmo3": (Olmo3Config, {"num_key_value_heads": 2} | GEMMA3),
+    "granite": (GraniteConfig, {"num_key_value_heads": 2} | GRANITE),
+    "stablelm": (StableLmConfig, {"num_key_value_heads": 2, "use_qkv_bias": True}),
+    "stablelm beside": (StableLmConfig, {"use_parallel_residual": True}),
+    "bloom": (BloomConfig, {"n_head": 4}),
+    "bloom, heads not a power of two": (BloomConfig, {"n_head": 3, "hidden_size": 24}),
+    "falcon": (FalconConfig, {"bias": True, "multi_query": False}),
+    "falcon, one key head": (FalconConfig, {}),
+    "falcon in sequence": (FalconConfig, {"parallel_attn": False}),
+    "falcon, new": (FalconConfig, {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    "falcon, new, one norm": (
+        FalconConfig,
+        {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1},
+    ),
     "starcoder2": (Starcoder2Config, {"num_key_value_heads": 2, "sliding_window": 5}),
 }
 UNREAD_CASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
-    "bloom": (BloomConfig, {}),
+    "bloom, normed": (BloomConfig, {"n_head": 4, "apply_residual_connection_post_layernorm": True}),
+    "falcon, biased": (FalconConfig, {"alibi": True}),
+    "olmo, clipped": (OlmoConfig, {"clip_qkv": 1.0}),
+    "stablelm, heads normed": (StableLmConfig, {"qk_layernorm": True}),
+    "gpt-j": (GPTJConfig, {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": POSITIONS, "rotary_dim": 8}),
     "gemma3, soft-capped": (Gemma3TextConfig, {"head_dim": 16, "final_logit_softcapping": 30.0} | GEMMA3),
     "gpt2, cross-attention": (GPT2Config, {"add_cross_attention": True}),
     "opt, norms behind": (OPTConfig, {"do_layer_norm_before": False, "ffn_dim": 48, "word_embed_proj_dim": 32}),
     "opt, projected": (OPTConfig, {"ffn_dim": 48, "word_embed_proj_dim": 16}),
 }
 UNREAD = {
-    "bloom": "BloomForCausalLM is not one of",
+    "bloom, normed": "normed",
+    "falcon, biased": "bias by position",
+    "olmo, clipped": "clipped",
+    "stablelm, heads normed": "a norm of its own",
+    "gpt-j": "GPTJForCausalLM is not one of",
     "gemma3, soft-capped": "soft-capped",
     "gpt2, cross-attention": "cross-attention",
     "opt, norms behind": "follow attention",

@@ -12,12 +12,13 @@ from peft import LoraConfig, get_peft_model
 from step_models import CASES, UNREAD, build
 from transformers import PreTrainedModel
 
-from accord.engines import weights
-from accord.engines.anatomy import Anatomy
+from accord.engines import grouped, weights
+from accord.engines.anatomy import Anatomy, Matrix
 from accord.engines.base import Sampling
 from accord.engines.cache import CachedDecoder, Decoder
 from accord.engines.grouped import GroupedDecoder
 from accord.engines.step import FAMILIES, DecodingStep, read
+from accord.engines.weights import Product
 from accord.models.precision import mixed_precision, trunk_precision
 
 
@@ -34,7 +35,6 @@ def logits(model: PreTrainedModel, *, fast: bool) -> torch.Tensor:
             longest=17,
             slots=7,
             own_columns=20,
-            new_tokens=14,
             pad_id=PAD,
         )
     early = decoder.prefill([list(range(3, 20)), [7, 8], list(range(30, 39))])
@@ -56,11 +56,50 @@ def logits(model: PreTrainedModel, *, fast: bool) -> torch.Tensor:
 def test_the_step_gives_the_logits_of_the_model_s_forward(
     case: str, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if case.startswith("bloom") and dtype == torch.float64:
+        pytest.skip("its own forward gives NaN for padded rows in float64")
     monkeypatch.setattr(weights, "_WORTH_PACKING", 0)  # nothing of float64 is packed
     model = build(case, dtype)
     own, fast = logits(model, fast=False), logits(model, fast=True)
     assert own.abs().max() > 1, "the logits must differ for the test to mean anything"
     torch.testing.assert_close(fast, own, rtol=tolerance, atol=tolerance * float(own.abs().max()))
+
+
+@pytest.mark.parametrize("case", ["grouped heads", "bloom", "mistral with a window"])
+def test_prompts_that_are_fetched_first_give_the_same_bits(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    original = grouped._Seats.fetch
+
+    def fetch(self: grouped._Seats, x: torch.Tensor) -> None:
+        seen.append(self.far)
+        original(self, x)
+
+    monkeypatch.setattr(grouped._Seats, "fetch", fetch)
+    model = build(case, torch.float32)
+    near = logits(model, fast=True)
+    assert seen
+    assert not any(seen), "a tiny model's prompts stay in a cache"
+    seen.clear()
+    monkeypatch.setattr(grouped, "_CACHE", 0)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+        assert torch.equal(logits(model, fast=True), near)
+    assert all(seen)
+    assert sum(event.name == "aten::sum" for event in profiled.events() or ()) >= len(seen)
+
+
+def test_matrices_of_16_bits_are_packed_when_they_are_small_and_sums_keep_the_type_of_what_goes_past() -> None:
+    weight_OI = torch.randn(128, 128, generator=torch.Generator().manual_seed(0))
+    x_BI, onto_BO = torch.randn(8, 128), torch.randn(8, 128) * 1000
+    exact, rounded = (Product([Matrix(weight_OI, None)], dtype, 8) for dtype in (None, torch.bfloat16))
+    if not weights._packs(weight_OI.bfloat16()):
+        pytest.skip("this processor does not multiply in bfloat16")
+    assert exact._packed is None
+    assert rounded._packed is not None
+    assert (exact(x_BI).dtype, rounded(x_BI).dtype) == (torch.float32, torch.bfloat16)
+    for product in (exact, rounded):
+        added = product.added(x_BI, onto_BO)
+        assert added.dtype == torch.float32
+        torch.testing.assert_close(added, onto_BO + product(x_BI).float(), rtol=1e-6, atol=1e-4)
 
 
 def test_bfloat16_is_as_close_as_its_rounding() -> None:
@@ -123,7 +162,7 @@ def test_a_prompt_whose_samples_come_in_turns_is_kept_once() -> None:
     assert [c.token_ids for c in few] == [c.token_ids for c in whole]
 
 
-@pytest.mark.parametrize("case", ["opt, norms behind", "bloom"])
+@pytest.mark.parametrize("case", ["opt, norms behind", "bloom, normed"])
 def test_other_models_multiply_by_packed_matrices_while_they_generate(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +219,7 @@ def test_the_switch_and_other_architectures_leave_the_step_out(monkeypatch: pyte
     assert uses_the_step(tiny("llama"), monkeypatch)
     assert not uses_the_step(tiny("llama"), monkeypatch, fast=False)
     assert uses_the_step(tiny("gpt2"), monkeypatch)
-    assert not uses_the_step(build("bloom", torch.float32), monkeypatch)
+    assert not uses_the_step(build("gpt-j", torch.float32), monkeypatch)
 
 
 def test_every_family_has_a_case_and_what_is_not_read_says_why() -> None:

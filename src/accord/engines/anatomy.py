@@ -1,8 +1,8 @@
 """What a decoding step must know of a model: its matrices, norms and numbers, and how they are joined.
 
-The families (`llama`, `gpt2`, `neox` beside this file) read their models into it; `accord.engines.step` runs what they
-read. A layer is attention and an MLP, each added to what goes past it, one after the other or both from the same
-input.
+The families (`llama`, `gpt2`, `neox`, `bloom` beside this file) read their models into it; `accord.engines.step` runs
+what they read. A layer is attention and an MLP, each added to what goes past it, one after the other or both from the
+same input.
 
 Legend: B rows, H hidden size, I inputs, O outputs, N heads (queries, keys and values), R turned numbers of a head.
 """
@@ -60,7 +60,7 @@ class Layer:
     rotary: str | None = "rotary"
     """Which of the model's rotary embeddings turns queries and keys; None = none does."""
     query_norm: Function | None = None
-    """Of every head."""
+    """Of [B, heads, D]."""
     key_norm: Function | None = None
     attention_end: Function | None = None
     """A norm of what attention adds."""
@@ -82,6 +82,9 @@ class Anatomy:
     """Of queries."""
     key_heads: int
     head_size: int
+    slopes_N: Tensor | None = None
+    """What a head adds to a score for every place that a key is further to the right (ALiBi, Press et al. 2021,
+    2108.12409); only where every head of queries has keys of its own."""
     parallel: bool = False
     """Whether a layer's MLP reads what its attention reads, not what attention made of it."""
     rotary: Mapping[str, tuple[Callable[..., Any], str]] = field(default_factory=dict)
@@ -99,7 +102,7 @@ def norm(module: Any, shift: float = 0.0) -> Function:
     """Return a norm without the calls around it.
 
     Args:
-        module: `nn.LayerNorm` or the RMS norm of a transformers model.
+        module: `nn.LayerNorm`, or the RMS norm of a transformers model, or its LayerNorm without weights.
         shift: added to the weight (1 in Gemma's norms).
     """
     if isinstance(module, nn.LayerNorm):
@@ -110,11 +113,33 @@ def norm(module: Any, shift: float = 0.0) -> Function:
             bias=module.bias,
             eps=module.eps,
         )
-    weight = module.weight
-    if weight.dtype != torch.float32:  # transformers takes the norm in float32 whatever the weights are
+    weight = getattr(module, "weight", None)
+    if (
+        weight is None or weight.dtype != torch.float32
+    ):  # transformers takes the norm in float32 whatever the weights are
         return module
     eps = module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps
-    return partial(F.rms_norm, normalized_shape=weight.shape, weight=weight.detach() + shift, eps=eps)
+    return partial(_rms_norm, weight_H=weight.detach() + shift, eps=weight.new_tensor(eps), share=1 / len(weight))
+
+
+def _rms_norm(x: Tensor, weight_H: Tensor, eps: Tensor, share: float) -> Tensor:
+    """x / sqrt(mean of x^2 + eps) * weight; torch makes twice as many calls of it on a processor."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return torch.addcmul(eps, length, length, value=share).rsqrt_().mul(x).mul_(weight_H)
+
+
+def as_is(x: Tensor) -> Tensor:
+    """Stand where others have a norm."""
+    return x
+
+
+def by_kind(joined: Matrix, heads: int) -> Matrix:
+    """Queries of all heads, then keys, then values, where a model keeps the three of a head together."""
+
+    def sort(x: Tensor) -> Tensor:
+        return x.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
+
+    return Matrix(sort(joined.weight_OI), None if joined.bias_O is None else sort(joined.bias_O))
 
 
 def activation(module: Any) -> Activation:

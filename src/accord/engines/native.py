@@ -251,7 +251,6 @@ class NativeEngine:
                 longest=room.longest,
                 slots=room.slots,
                 own_columns=own,
-                new_tokens=room.new_tokens,
                 pad_id=self._pad_id,
             )
 

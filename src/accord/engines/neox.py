@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
-from accord.engines.anatomy import Anatomy, Layer, Matrix, activation, matrix, norm
+from accord.engines.anatomy import Anatomy, Layer, activation, by_kind, matrix, norm
 
 
 def read(model: Any) -> Anatomy:
@@ -33,7 +31,7 @@ def read(model: Any) -> Anatomy:
 def _layer(layer: Any, heads: int) -> Layer:
     return Layer(
         attention_norm=norm(layer.input_layernorm),
-        qkv=[_by_kind(matrix(layer.attention.query_key_value), heads)],
+        qkv=[by_kind(matrix(layer.attention.query_key_value), heads)],
         attention_out=matrix(layer.attention.dense),
         mlp_norm=norm(layer.post_attention_layernorm),
         mlp_in=[matrix(layer.mlp.dense_h_to_4h)],
@@ -41,15 +39,6 @@ def _layer(layer: Any, heads: int) -> Layer:
         mlp_out=matrix(layer.mlp.dense_4h_to_h),
         scaling=layer.attention.scaling,
     )
-
-
-def _by_kind(joined: Matrix, heads: int) -> Matrix:
-    """Queries of all heads, then keys, then values; NeoX keeps the three of a head together."""
-
-    def sort(x: Tensor) -> Tensor:
-        return x.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
-
-    return Matrix(sort(joined.weight_OI), None if joined.bias_O is None else sort(joined.bias_O))
 
 
 def read_phi(model: Any) -> Anatomy:

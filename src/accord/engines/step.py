@@ -2,8 +2,9 @@
 
 A general forward spends much of a small decoding step around the arithmetic: many small kernels and calls per layer, a
 mask built anew, an attention kernel made for long queries. Here queries, keys and values are one product and are turned
-at once, in place. Attention belongs to whoever keeps keys and values (`accord.engines.grouped`); how a family's models
-are put together is in its own file (`llama`, `gpt2`, `neox`).
+at once, in place. Every call counts: beside products that empty the caches a small one takes three times as long as
+alone. Attention belongs to whoever keeps keys and values (`accord.engines.grouped`); how a family's models
+are put together is in its own file (`llama`, `gpt2`, `neox`, `bloom`).
 
 The step reads copies of the weights, made when it is built (`accord.engines.weights`). A trunk that trains in bfloat16
 (`accord.models.precision`) takes its steps in bfloat16, so that the sampler is the policy that is trained.
@@ -11,6 +12,7 @@ The step reads copies of the weights, made when it is built (`accord.engines.wei
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -18,12 +20,17 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from accord.engines import gpt2, llama, neox
+from accord.engines import bloom, gpt2, llama, neox
 from accord.engines.anatomy import Anatomy, Function, Layer
 from accord.engines.weights import Product
 from accord.models.precision import runs_in_bfloat16, trunk_precision
 
-FAMILIES: dict[str, Callable[[Any], Anatomy | str]] = {**llama.FAMILIES, **gpt2.FAMILIES, **neox.FAMILIES}
+FAMILIES: dict[str, Callable[[Any], Anatomy | str]] = {
+    **llama.FAMILIES,
+    **gpt2.FAMILIES,
+    **neox.FAMILIES,
+    **bloom.FAMILIES,
+}
 """How models of a class of transformers are read."""
 _PLAIN = ("torch.nn.", "transformers.models.", "transformers.activations", "transformers.pytorch_utils")
 """Where classes come from that compute what their names say."""
@@ -93,7 +100,10 @@ class DecodingStep:
         self.dtype: torch.dtype = anatomy.head.weight_OI.dtype
         """Of keys, values and attention scores."""
         self.device = anatomy.head.weight_OI.device
+        self.slopes_N = anatomy.slopes_N
+        """Of biases on positions; see `Anatomy`."""
         self._trunk = anatomy.trunk
+        self._takes_positions = "position_ids" in inspect.signature(anatomy.trunk.forward).parameters
         self._embed, self._norm, self._parallel = anatomy.embed, anatomy.norm, anatomy.parallel
         inner = torch.bfloat16 if runs_in_bfloat16(anatomy.trunk) else None
         self._layers = [
@@ -116,14 +126,9 @@ class DecodingStep:
         Returns:
             Logits [P, V] after the last token of every prompt.
         """
+        places = {"position_ids": position_PT} if self._takes_positions else {}
         with trunk_precision(self._trunk, self.device):
-            out = self._trunk(
-                input_ids=ids_PT,
-                attention_mask=mask_PT,
-                position_ids=position_PT,
-                past_key_values=cache,
-                use_cache=True,
-            )
+            out = self._trunk(input_ids=ids_PT, attention_mask=mask_PT, past_key_values=cache, use_cache=True, **places)
         return self._head(out.last_hidden_state[:, -1])
 
     @torch.inference_mode()
@@ -139,7 +144,7 @@ class DecodingStep:
         angles = {name: rotary(position_B) for name, rotary in self._rotary.items()}
         for index, (layer, qkv, attention_out, mlp_in, mlp_out) in enumerate(self._layers):
             read_BH = layer.attention_norm(hidden_BH)
-            qkv_BND = qkv(read_BH).view(len(token_B), -1, self.head_size)
+            qkv_BND = qkv(read_BH).to(self.dtype).view(len(token_B), -1, self.head_size)
             self._place(layer, qkv_BND, angles)
             mixed_BE = attend(index, qkv_BND, layer.scaling, layer.window)
             before_BH, hidden_BH = hidden_BH, _add(hidden_BH, attention_out, mixed_BE, layer.attention_end)
@@ -147,8 +152,8 @@ class DecodingStep:
                 read_BH = layer.mlp_norm(before_BH if self._parallel else hidden_BH)
             inner_BI = mlp_in(read_BH)
             if layer.gated:
-                gate, up = inner_BI.chunk(2, -1)
-                inner_BI = layer.activation.function(gate) * up
+                gate_BI, up_BI = inner_BI.view(len(token_B), 2, -1).unbind(1)
+                inner_BI = layer.activation.function(gate_BI) * up_BI
             hidden_BH = _add(hidden_BH, mlp_out, inner_BI, layer.mlp_end)
         return self._head(self._norm(hidden_BH))
 
@@ -161,14 +166,16 @@ class DecodingStep:
             key_BKD.copy_(layer.key_norm(key_BKD))
         if layer.rotary is not None:
             cos_B1R, sin_B1R = angles[layer.rotary]
-            turned_BNR = qkv_BND[:, :both, : cos_B1R.shape[-1]]
+            turned_BNR = qkv_BND[:, :both]
+            if cos_B1R.shape[-1] < self.head_size:
+                turned_BNR = turned_BNR[..., : cos_B1R.shape[-1]]
             # The sign is in the sine, so that turning by half is a roll.
             rolled_BNR = turned_BNR.roll(cos_B1R.shape[-1] // 2, -1)
             turned_BNR.mul_(cos_B1R).addcmul_(rolled_BNR, sin_B1R)
 
 
 def _add(hidden_BH: Tensor, product: Product, x_BI: Tensor, end: Function | None) -> Tensor:
-    return product(x_BI, hidden_BH) if end is None else hidden_BH + end(product(x_BI))
+    return product.added(x_BI, hidden_BH) if end is None else hidden_BH + end(product(x_BI).to(hidden_BH.dtype))
 
 
 class _Rotary:

@@ -20,14 +20,16 @@ from accord.engines.anatomy import Activation, Matrix, matrix
 
 _WORTH_PACKING = 2**17
 """Numbers in a matrix; with fewer the call costs more than the layout saves."""
+_WORTH_PACKING_16_BITS = 2**14
+"""As `_WORTH_PACKING`, in bfloat16: there torch's usual product is oneDNN's too."""
 
 
 class Product:
-    """x -> f(x W^T + b) for matrices side by side, in the type of the weights or in another.
+    """x -> f(x W^T + b) for matrices side by side.
 
     Args:
         parts: matrices with the same input; their outputs are joined in this order.
-        dtype: computes in it and returns the type of the weights; None = the type of the weights.
+        dtype: of arithmetic and result; None = the type of the weights.
         rows: about how many rows x will have.
         then: f; None = nothing.
     """
@@ -37,12 +39,13 @@ class Product:
     ) -> None:
         weight_OI = torch.cat([part.weight_OI for part in parts]) if len(parts) > 1 else parts[0].weight_OI
         biases = [part.bias_O for part in parts if part.bias_O is not None]
-        self._outer, self._inner = weight_OI.dtype, dtype or weight_OI.dtype
-        weight_OI = weight_OI.to(self._inner)
-        self._bias_O = torch.cat(biases).to(self._inner) if biases else None
+        weight_OI = weight_OI.to(dtype)
+        self.dtype = weight_OI.dtype
+        """Of what is returned."""
+        self._bias_O = torch.cat(biases).to(self.dtype) if biases else None
         fused = then is not None and then.gelu is not None
         self._packed = None
-        if _packs(weight_OI) and (fused or weight_OI.numel() >= _WORTH_PACKING):
+        if _packs(weight_OI) and (fused or _worth_packing(weight_OI)):
             self._packed = torch.ops.mkldnn._reorder_linear_weight(weight_OI.contiguous(), rows)
             self._linear = torch.ops.mkldnn._linear_pointwise.default
             self._linear_and_sum = torch.ops.mkldnn._linear_pointwise.binary
@@ -52,21 +55,22 @@ class Product:
         self._after = ("gelu", [], then.gelu) if fused and then is not None else ("none", [], "")
         self._then = None if then is None or fused else then.function
 
-    def __call__(self, x_BI: Tensor, onto_BO: Tensor | None = None) -> Tensor:
-        """Return [..., O], added to `onto_BO` if there is one."""
-        x_BI = x_BI.to(self._inner)
+    def __call__(self, x_BI: Tensor) -> Tensor:
+        """Return [..., O]."""
+        x_BI = x_BI.to(self.dtype)
         if self._packed is not None:
-            if onto_BO is not None and self._inner == self._outer and self._then is None:
-                return self._linear_and_sum(x_BI, onto_BO, self._packed, self._bias_O, "add")
             out_BO = self._linear(x_BI, self._packed, self._bias_O, *self._after)
         elif self._bias_O is None:
             out_BO = torch.mm(x_BI, self._weight_IO)
         else:
             out_BO = torch.addmm(self._bias_O, x_BI, self._weight_IO)
-        if self._then is not None:
-            out_BO = self._then(out_BO)
-        out_BO = out_BO.to(self._outer)
-        return out_BO if onto_BO is None else out_BO + onto_BO
+        return out_BO if self._then is None else self._then(out_BO)
+
+    def added(self, x_BI: Tensor, onto_BO: Tensor) -> Tensor:
+        """Return the product added to `onto_BO`, in the latter's type."""
+        if self._packed is None or onto_BO.dtype != self.dtype or self._then is not None:
+            return onto_BO + self(x_BI)
+        return self._linear_and_sum(x_BI.to(self.dtype), onto_BO, self._packed, self._bias_O, "add")
 
 
 @contextmanager
@@ -82,13 +86,17 @@ def packed(model: nn.Module, rows: int) -> Iterator[None]:
         for module in model.modules():
             if type(module) in (nn.Linear, Conv1D) and "forward" not in vars(module):
                 whole = matrix(module)
-                if whole.weight_OI.numel() >= _WORTH_PACKING and _packs(whole.weight_OI):
+                if _packs(whole.weight_OI) and _worth_packing(whole.weight_OI):
                     module.forward = Product([whole], None, rows)
                     changed.append(module)
         yield
     finally:
         for module in changed:
             del module.forward
+
+
+def _worth_packing(weight_OI: Tensor) -> bool:
+    return weight_OI.numel() >= (_WORTH_PACKING_16_BITS if weight_OI.dtype == torch.bfloat16 else _WORTH_PACKING)
 
 
 def _packs(weight_OI: Tensor) -> bool:
