@@ -206,7 +206,8 @@ class Batch:
         Args:
             token_budget: most padded tokens (rows x longest row) a micro-batch may hold; a single group that is larger
                 becomes a micro-batch of its own.
-            flat: the model lays long rows behind each other instead of padding them (`accord.models.trunk.lays_flat`).
+            flat: the model shares prompts and lays long rows behind each other instead of padding them
+                (`accord.models.trunk.lays_flat`); the budget is then for the tokens it runs.
 
         Returns:
             Micro-batches that together hold every row exactly once, the longest first: what does not fit in memory

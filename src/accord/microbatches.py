@@ -54,7 +54,8 @@ def cuts(groups: Sequence[GroupSize], token_budget: int, *, fill: bool, flat: bo
         token_budget: most padded tokens (rows x longest row) a micro-batch may hold; a single group that is larger
             becomes a micro-batch of its own. Sharing is not counted on: a model may be unable to.
         fill: take as few micro-batches as the order allows, instead of the cheapest.
-        flat: the model pays for no padding where the longest row has `FLAT_FROM` tokens.
+        flat: the model shares prompts and pays for no padding where the longest row has `FLAT_FROM` tokens; the budget
+            is then for the tokens it runs.
 
     Returns:
         Indices of the groups of each micro-batch, the longest groups first.
@@ -69,9 +70,10 @@ def cuts(groups: Sequence[GroupSize], token_budget: int, *, fill: bool, flat: bo
             group = groups[order[end - 1]]
             rows, encoded_rows = rows + group.rows, encoded_rows + group.encoded_rows
             longest, tokens = max(longest, group.longest), tokens + group.tokens
-            if rows * longest > token_budget and end > start + 1:
+            unpadded = flat and width >= FLAT_FROM
+            if (tokens if unpadded else rows * longest) > token_budget and end > start + 1:
                 break
-            run = tokens if flat and width >= FLAT_FROM else encoded_rows * width
+            run = tokens if unpadded else encoded_rows * width
             forward = 1 if fill else OVERHEAD_TOKENS + run
             if found is None or forward + best[end][0] <= found[0]:
                 found = (forward + best[end][0], end)

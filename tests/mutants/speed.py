@@ -9,6 +9,7 @@ _SHARING = "invariant/test_sharing.py"
 _LIMITS = "invariant/test_sharing_limits.py"
 _PRECISION = "unit/test_precision.py"
 _PARTS = "unit/test_attention_parts.py"
+_FANS = "unit/test_attention_fans.py"
 
 SPEED = [
     *mutants(
@@ -16,13 +17,18 @@ SPEED = [
         _MICRO,
         [
             ("a forward costs nothing by itself", "OVERHEAD_TOKENS + run", "run"),
-            ("rows without padding pay for it", "run = tokens if flat and width >= FLAT_FROM else", "run ="),
-            ("short rows have no padding", "if flat and width >= FLAT_FROM", "if flat"),
-            ("the budget is ignored", "if rows * longest > token_budget and", "if False and"),
+            ("rows without padding pay for it", "run = tokens if unpadded else", "run ="),
+            ("short rows have no padding", "unpadded = flat and width >= FLAT_FROM", "unpadded = flat"),
+            ("the budget is ignored", "> token_budget and end > start + 1", "> token_budget and False"),
             (
                 "the budget counts on sharing",
-                "if rows * longest > token_budget and",
-                "if encoded_rows * width > token_budget and",
+                "if unpadded else rows * longest)",
+                "if unpadded else encoded_rows * width)",
+            ),
+            (
+                "the budget counts padding that is not there",
+                "(tokens if unpadded else rows * longest)",
+                "rows * longest",
             ),
             ("micro-batches are always filled", "if found is None or forward + best[end][0] <= found[0]:", "if True:"),
             ("micro-batches are never filled", "forward = 1 if fill else ", "forward = "),
@@ -85,6 +91,11 @@ SPEED = [
             ("a window shorter than the rows is forgotten", "or batch.ids_BT.shape[1] > _window(backbone)", ""),
             ("rows are joined where that is more work", "return joined if saves else None", "return joined"),
             (
+                "a mask that is not there is paid for",
+                "if in_parts and joined.ids_UL.shape[1]",
+                "if False and joined.ids_UL.shape[1]",
+            ),
+            (
                 "the probe believes everything",
                 "return error if error > _TOLERANCE.get(wanted.dtype, 0.1) else None",
                 "return None",
@@ -118,12 +129,55 @@ SPEED = [
         [
             ("replies do not see the prompt", "yield own, shared if unit.shared else None", "yield own, None"),
             ("queries see what comes later", ".triu_(1)", ".triu_(size)"),
+            (
+                "tokens that do not ask have noise for padding",
+                "if asked == q.shape[0] * q.shape[1] else",
+                "if True else",
+            ),
             ("keys do not come before queries", "(own,) if before is None else (before, own)", "(own,)"),
             ("the last part's gradient counts alone", ".add_(change_HnD.narrow", ".copy_(change_HnD.narrow"),
             ("gradients of shared keys land at the reply", "        start += size\n", ""),
             ("the scale has no gradient", "dq.mul_(ctx.scale)", "dq"),
-            ("every softmax is kept", "softmax if softmax.shape[2] <= _KEPT_KEYS else None", "softmax"),
+            ("every softmax is kept", "softmax if keys <= _KEPT_KEYS else None", "softmax"),
         ],
+    ),
+    *mutants(
+        "models/attention.py",
+        _FANS,
+        [
+            ("replies never ask together", "number >= _FAN", "False"),
+            ("two ask together", "_FAN = 3", "_FAN = 2"),
+            ("padding is asked for", "sum(unit.own) >= _FAN_SPARE * longest * number", "True"),
+            ("a reply that does not ask is between the others", "together[-1][-1][0].stop == run.start and", ""),
+            ("a fan is as large as its group", " and len(together[-1]) < most", ""),
+            ("the first reply is left out", "        others.insert(0, first)\n", ""),
+        ],
+    ),
+    *mutants(
+        "models/fans.py",
+        _FANS,
+        [
+            ("padding has a gradient", "    do.view(-1, q.shape[-1]).index_fill_(0, padding, 0.0)\n", ""),
+            ("replies see what comes later", "if masked:", "if False:"),
+            ("a stretch begins at its reply", "asking.start - own.start", "0"),
+            ("shared keys learn of one fan only", "_shared(fan, onto).add_(", "_shared(fan, onto).copy_("),
+            ("replies are mixed up", "torch.where(column < size_R1, column, 0)", "column * 0"),
+        ],
+    ),
+    *mutants(
+        "models/products.py",
+        "unit/test_products.py",
+        [
+            ("other sizes are compiled too", "if len(x_RI) != piece:", "if False:"),
+            ("one piece is packed for", "if rows < _FROM_PIECES * piece or", "if"),
+            ("nothing is packed", "return known and hasattr(", "return False and hasattr("),
+            ("types that cannot be packed are", "weight_OI.dtype == torch.float32", "True"),
+        ],
+    ),
+    *mutants(
+        "train/passes.py",
+        "unit/test_passes.py",
+        [("passes pay for padding", "split(token_budget, flat=flat)", "split(token_budget)")],
     ),
     *mutants(
         "models/attention.py",
@@ -163,18 +217,22 @@ SPEED = [
         [
             (
                 "the output head in bfloat16",
-                "    torch.mm(hidden_RD, weight_VD.mT, out=logits_RV)\n",
-                "    logits_RV.copy_(hidden_RD.bfloat16() @ weight_VD.mT.bfloat16())\n",
+                "logits(hidden_ND[piece]), own_RV[:size]",
+                "logits(hidden_ND[piece].bfloat16().to(hidden_ND.dtype)), own_RV[:size]",
             ),
-            ("an entropy has no gradient", "of_entropy = ctx.entropy and", "of_entropy = False and"),
+            ("an entropy has no gradient", "entropy and entropy_gradient, keep", "False, keep"),
+            ("entropies always have a gradient", "entropy and entropy_gradient, keep", "entropy, keep"),
+            ("the target is a token like others", "    out_RV.scatter_add_(", "    out_RV.clone().scatter_add_("),
+            ("the target is likely already", "(len(targets_R), 1), -1.0)", "(len(targets_R), 1), 0.0)"),
             (
-                "the target is a token like others",
-                "            out_RV.scatter_add_(",
-                "            out_RV.clone().scatter_add_(",
+                "all tokens count alike for states",
+                "hidden_grad_ND[piece] *= -logp_grad_R[:, None]",
+                "hidden_grad_ND[piece] *= -1",
             ),
+            ("all tokens count alike for the head", "into = into * -logp_grad_R[:, None]", "into = -into"),
             ("large logits eat small differences", "- top_R + log_R", "- (top_R - log_R).bfloat16()"),
             ("products in 16 bits that nobody asked for", "low or weight_VD.dtype", "torch.bfloat16"),
-            ("the temperature has no gradient", "hidden_grad_ND.mul_(ctx.scale)", "hidden_grad_ND.mul_(1.0)"),
+            ("the temperature has no gradient", "hidden_grad_ND.mul_(how.scale)", "hidden_grad_ND.mul_(1.0)"),
         ],
     ),
     *mutants(

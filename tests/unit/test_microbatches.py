@@ -27,8 +27,10 @@ def sizes(draw: st.DrawFn, most: int = 7) -> list[GroupSize]:
     return made
 
 
-def padded(part: Sequence[int], groups: Sequence[GroupSize]) -> int:
+def counted(part: Sequence[int], groups: Sequence[GroupSize], flat: bool = False) -> int:
     """What the budget limits."""
+    if flat and max(groups[i].encoded for i in part) >= FLAT_FROM:
+        return sum(groups[i].tokens for i in part)
     return sum(groups[i].rows for i in part) * max(groups[i].longest for i in part)
 
 
@@ -51,17 +53,17 @@ def all_cuts(order: Sequence[int]) -> Iterator[list[list[int]]]:
         yield parts
 
 
-def allowed(parts: list[list[int]], groups: Sequence[GroupSize], budget: int) -> bool:
-    return all(len(part) == 1 or padded(part, groups) <= budget for part in parts)
+def allowed(parts: list[list[int]], groups: Sequence[GroupSize], budget: int, flat: bool = False) -> bool:
+    return all(len(part) == 1 or counted(part, groups, flat) <= budget for part in parts)
 
 
 @LIGHT
-@given(sizes(most=20), st.integers(1, 600), st.booleans())
-def test_every_group_is_there_once_and_only_a_single_group_exceeds_the_budget(groups, budget, fill) -> None:
-    parts = cuts(groups, budget, fill=fill)
+@given(sizes(most=20), st.integers(1, 600), st.booleans(), st.booleans())
+def test_every_group_is_there_once_and_only_a_single_group_exceeds_the_budget(groups, budget, fill, flat) -> None:
+    parts = cuts(groups, budget, fill=fill, flat=flat)
     assert sorted(i for part in parts for i in part) == list(range(len(groups)))
     assert all(parts)
-    assert allowed(parts, groups, budget)
+    assert allowed(parts, groups, budget, flat)
 
 
 @LIGHT
@@ -76,7 +78,7 @@ def test_the_longest_come_first(groups, budget, fill) -> None:
 def test_no_other_cuts_of_the_order_are_cheaper(groups, budget, flat) -> None:
     found = cuts(groups, budget, fill=False, flat=flat)
     order = [i for part in found for i in part]
-    others = [parts for parts in all_cuts(order) if allowed(parts, groups, budget)]
+    others = [parts for parts in all_cuts(order) if allowed(parts, groups, budget, flat)]
     least = min(sum(cost(part, groups, flat) for part in parts) for parts in others)
     assert sum(cost(part, groups, flat) for part in found) == least
 
@@ -102,7 +104,9 @@ def test_rows_without_padding_are_put_together_and_short_ones_have_padding() -> 
     long, short, middle = GroupSize.of([FLAT_FROM], 0), GroupSize.of([10], 0), GroupSize.of([FLAT_FROM - 1], 0)
     assert cuts([short, long, short], 10_000, fill=False, flat=True) == [[1, 0, 2]]
     assert cuts([short, middle, short], 10_000, fill=False, flat=True) == [[1], [0, 2]]
-    assert len(cuts([short, long, short], 2 * FLAT_FROM, fill=False, flat=True)) == 2
+    # The budget is for what is run.
+    assert len(cuts([short, long, short], FLAT_FROM + 20, fill=False, flat=True)) == 1
+    assert len(cuts([short, long, short], FLAT_FROM + 19, fill=False, flat=True)) == 2
 
 
 def test_sharing_lowers_what_is_encoded_and_not_what_the_budget_counts() -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from accord.batch import collate
 from accord.functional.losses import entropy_from_logits, token_logp
+from accord.models import products
 from accord.models import token_scores as pieces
 from accord.models.policy import CausalModel
 from accord.models.token_scores import plain_head, token_scores
@@ -46,6 +47,53 @@ def test_values_and_gradients_are_those_of_whole_logits(
     wanted = gradients(token_logp(logits, targets), entropy_from_logits(logits))
     for one, other in zip(got, wanted, strict=True):
         assert (one - other).abs().max() <= tolerance * max(1.0, float(other.detach().abs().max()))
+
+
+@pytest.mark.parametrize("low", [None, torch.bfloat16])
+@pytest.mark.parametrize("keep", [True, False])
+def test_without_their_gradient_entropies_are_the_same_and_change_no_other(keep: bool, low: torch.dtype | None) -> None:
+    hidden, weight, targets = (t.detach() for t in inputs(torch.float32))
+    found: list[list[torch.Tensor]] = []
+    for entropy, entropy_gradient in ((True, True), (True, False), (False, True)):
+        given = [hidden.clone().requires_grad_(), weight.clone().requires_grad_()]
+        logp, entropies = token_scores(
+            given[0],
+            given[1],
+            targets,
+            scale=0.7,
+            entropy=entropy,
+            keep=keep,
+            low=low,
+            entropy_gradient=entropy_gradient,
+        )
+        found.append([logp, *torch.autograd.grad((logp * torch.linspace(-1, 2, 10)).sum(), given), entropies])
+    assert torch.equal(found[0][-1], found[1][-1])
+    for others in found[1:]:
+        for one, other in zip(others[:-1], found[0][:-1], strict=True):
+            assert (one - other).norm() <= (1e-6 if low is None else 1e-2) * other.norm()
+
+
+def test_what_is_kept_is_in_the_type_of_the_backward_pass() -> None:
+    hidden, weight, targets = inputs(torch.float32)
+    for low in (torch.float32, torch.bfloat16):
+        seen: list[torch.Tensor] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, seen=seen: seen.append(t) or t, lambda t: t):
+            token_scores(hidden, weight, targets, scale=1.0, entropy=True, keep=True, low=low, entropy_gradient=False)
+        kept = [t for t in seen if t.shape[1:] == (17,)]
+        assert [(t.dtype, len(t)) for t in kept] == [(low, 10 if low == torch.float32 else 16)]
+        assert kept[0].float().sum(1).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_packed_head_says_the_same(keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight, targets = inputs(torch.float32)
+    found: list[tuple[torch.Tensor, ...]] = []
+    for least in (1, 10**9):
+        monkeypatch.setattr(products, "_FROM_PIECES", least)
+        logp, entropy = token_scores(hidden, weight, targets, scale=0.7, entropy=True, keep=keep)
+        found.append((logp, entropy, *torch.autograd.grad(logp.sum() + entropy.sum(), [hidden, weight])))
+    for one, other in zip(*found, strict=True):
+        assert (one - other).abs().max() <= 1e-5 * max(1.0, float(other.detach().abs().max()))
 
 
 @pytest.mark.parametrize("size", [0.0, 30.0, 300.0])

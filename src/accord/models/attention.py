@@ -19,8 +19,9 @@ Legend: U joined rows, H heads, L their positions, M queries, D head size; m and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +32,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from accord.microbatches import FLAT_FROM
+from accord.models.fans import Fan, fan_backward, fan_forward, fan_softmax
 from accord.models.sharing import Joined, Unit
 
 KERNEL = "accord_sdpa"
@@ -41,6 +43,12 @@ _QUERIES = 128
 """Queries of a part at most."""
 _KEPT_KEYS = 512
 """Keys of a part up to which its softmax is kept: memory for it grows with the square of a row."""
+_FAN = 3
+"""Replies of a group from which on they ask together; two by themselves have nothing to pad."""
+_FAN_SPARE = 0.75
+"""Share of a fan's own tokens that is no padding, at least."""
+_FAN_QUERIES = 1024
+"""Queries of a fan at most."""
 _JOINED = "accord_joined"
 """Attribute of the tensor that stands for the mask: the rows it would be the mask of."""
 
@@ -73,23 +81,57 @@ class Part(NamedTuple):
 def runs_of(unit: Unit) -> Iterator[tuple[slice, slice | None]]:
     """Columns of tokens that follow each other in one text, and those of what is before them.
 
-    The first reply follows what it shares with others, so both are one run.
+    The first reply follows what it shares with others, so both are one run, unless replies ask together.
     """
     shared, first, *others = unit.sequences
-    yield slice(shared.start, first.stop), None
+    if _fans(unit):
+        yield shared, None
+        others.insert(0, first)
+    else:
+        yield slice(shared.start, first.stop), None
     for own in others:
         yield own, shared if unit.shared else None
 
 
-def parts_of(units: Sequence[Unit]) -> Iterator[Part]:
+def _fans(unit: Unit) -> bool:
+    longest, number = max(unit.own), len(unit.own)
+    return (
+        unit.shared > 0
+        and number >= _FAN
+        and longest <= _QUERIES
+        and unit.shared + longest <= _KEPT_KEYS
+        and sum(unit.own) >= _FAN_SPARE * longest * number
+    )
+
+
+def parts_of(units: Sequence[Unit]) -> Iterator[Part | Fan]:
     """What sees what in joined rows, all tokens asking."""
     for unit in units:
-        for run, before in runs_of(unit):
-            yield from parts_of_run(unit.row, run, before, run, at=run.start)
+        yield from parts_of_unit(unit, lambda run: run, at=unit.start)
 
 
-def parts_of_run(row: int, run: slice, before: slice | None, asking: slice, *, at: int) -> Iterator[Part]:
-    """What the tokens `asking` of a run see of it and of what is before it; the first of them is query `at`."""
+def parts_of_unit(unit: Unit, asking: Callable[[slice], slice | None], *, at: int) -> Iterator[Part | Fan]:
+    """What the tokens of a group see that `asking` names of each run; the first of them is query `at`."""
+    together: list[list[tuple[slice, slice]]] = []
+    most = max(1, _FAN_QUERIES // max(unit.own))
+    for run, before in runs_of(unit):
+        if (stretch := asking(run)) is None:
+            continue
+        if before is None or not _fans(unit):
+            yield from _parts_of_run(unit.row, run, before, stretch, at=at)
+            at += stretch.stop - stretch.start
+        elif together and together[-1][-1][0].stop == run.start and len(together[-1]) < most:
+            together[-1].append((run, stretch))
+        else:
+            together.append([(run, stretch)])
+    for replies in together:
+        own, asks = zip(*replies, strict=True)
+        yield (fan := Fan(unit.row, at, unit.sequences[0], own, asks))
+        at = fan.queries.stop
+
+
+def _parts_of_run(row: int, run: slice, before: slice | None, asking: slice, *, at: int) -> Iterator[Part]:
+    """What the tokens `asking` of a run see of it and of what is before it."""
     size = asking.stop - asking.start
     number = -(-size // _QUERIES)
     for i in range(number):
@@ -103,40 +145,57 @@ class AttentionInParts(torch.autograd.Function):
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: Sequence[Part], scale: float
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: Sequence[Part | Fan], scale: float
     ) -> Tensor:
         """Queries of shape [U, H, M, D], keys and values [U, H, L, D]; computed in float32 at least."""
         exact = torch.promote_types(query.dtype, torch.float32)
-        q, k, v = query.to(exact) * scale, key.to(exact), value.to(exact)
-        out, kept = torch.zeros_like(q), list[Tensor | None]()
+        # Tokens before heads: rows of memory lie as the trunk has them.
+        q, k, v = (t.transpose(1, 2).to(exact) for t in (query, key, value))
+        q, k, v = (q * scale).contiguous(), k.contiguous(), v.contiguous()
+        out, kept = _for_queries(q, parts), list[Tensor | None]()
         for part in parts:
-            softmax = _softmax(q, k, part)
-            _tokens(out, part.row, part.queries).copy_(torch.bmm(softmax, _seen(v, part)))
-            kept.append(softmax if softmax.shape[2] <= _KEPT_KEYS else None)
+            if isinstance(part, Fan):
+                softmax, keys = fan_forward(part, q[part.row], k[part.row], v[part.row], out[part.row]), part.keys
+            else:
+                softmax = _softmax(q, k, part)
+                keys = softmax.shape[2]
+                _tokens(out, part.row, part.queries).copy_(torch.bmm(softmax, _seen(v, part)))
+            kept.append(softmax if keys <= _KEPT_KEYS else None)
         ctx.save_for_backward(q, k, v, *(kept if any(ctx.needs_input_grad) else ()))
         ctx.parts, ctx.scale, ctx.dtype = parts, scale, query.dtype
-        return out.to(query.dtype)
+        return out.transpose(1, 2).to(query.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         """Gradients of query, key and value."""
         q, k, v, *kept = ctx.saved_tensors
-        dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        out_grad = grads[0].to(q.dtype)
+        dq, dk, dv = _for_queries(q, ctx.parts), torch.zeros_like(k), torch.zeros_like(v)
+        out_grad = grads[0].transpose(1, 2).to(q.dtype).contiguous()
         for part, softmax in zip(ctx.parts, kept, strict=True):
+            if isinstance(part, Fan):
+                given, own = [(x[0][part.row], x[1][part.row], x[2][part.row]) for x in ((q, k, v), (dq, dk, dv))]
+                p = fan_softmax(part, *given[:2]) if softmax is None else softmax
+                fan_backward(part, p, given, out_grad[part.row], own)
+                continue
             do = _tokens(out_grad, part.row, part.queries)
             p = _softmax(q, k, part) if softmax is None else softmax
             _add_seen(dv, part, torch.bmm(p.mT, do))
             ds = torch.ops.aten._softmax_backward_data(torch.bmm(do, _seen(v, part).mT), p, -1, p.dtype)
             _tokens(dq, part.row, part.queries).copy_(torch.bmm(ds, _seen(k, part)))
             _add_seen(dk, part, torch.bmm(ds.mT, _tokens(q, part.row, part.queries)))
-        return *(t.to(ctx.dtype) for t in (dq.mul_(ctx.scale), dk, dv)), None, None
+        return *(t.transpose(1, 2).to(ctx.dtype) for t in (dq.mul_(ctx.scale), dk, dv)), None, None
+
+
+def _for_queries(q: Tensor, parts: Sequence[Part | Fan]) -> Tensor:
+    """Memory for what each query gets; zero only where a token does not ask."""
+    asked = sum(part.queries.stop - part.queries.start for part in parts)
+    return torch.empty_like(q) if asked == q.shape[0] * q.shape[1] else torch.zeros_like(q)
 
 
 def _tokens(x: Tensor, row: int, place: slice) -> Tensor:
-    """Some tokens of a row of [U, H, L, D], as [H, l, D]."""
-    return x[row].narrow(1, place.start, place.stop - place.start)
+    """Some tokens of a row of [U, L, H, D], as [H, l, D]."""
+    return x[row].narrow(0, place.start, place.stop - place.start).transpose(0, 1)
 
 
 def _seen(x: Tensor, part: Part) -> Tensor:
@@ -158,8 +217,18 @@ def _softmax(query: Tensor, key: Tensor, part: Part) -> Tensor:
     """Weights of the keys of a part, [H, m, n]."""
     q = _tokens(query, part.row, part.queries)
     score, size = torch.bmm(q, _seen(key, part).mT), q.shape[1]
-    score[..., -size:] += torch.full((size, size), -torch.inf, dtype=q.dtype).triu_(1)
+    score[..., -size:].add_(_later(size, q.dtype))
     return torch.softmax(score, -1)
+
+
+@cache
+def _later_than(dtype: torch.dtype, size: int) -> Tensor:
+    return torch.full((size, size), -torch.inf, dtype=dtype).triu_(1)
+
+
+def _later(size: int, dtype: torch.dtype) -> Tensor:
+    """-inf where a key comes after the query."""
+    return _later_than(dtype, max(size, _QUERIES))[:size, :size]
 
 
 def _attention(

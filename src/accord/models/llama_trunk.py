@@ -14,7 +14,7 @@ E head size.
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-from accord.models.attention import KERNEL, AttentionInParts, Part, parts_of, parts_of_run, runs_of
+from accord.models.attention import KERNEL, AttentionInParts, Part, parts_of, parts_of_unit, runs_of
 from accord.models.blocks import Norm, Projection, added, gated_mlp, projected
+from accord.models.fans import Fan
+from accord.models.products import filled
 from accord.models.sharing import Joined
 
 _FAMILIES = frozenset({"LlamaModel", "MistralModel", "Qwen2Model"})
@@ -69,7 +71,7 @@ class Wanted:
     """Where they are among all [U * L]."""
     of_N: Tensor
     """Where the token of a place is among them; meaningless for others."""
-    parts: tuple[Part, ...] | None
+    parts: tuple[Part | Fan, ...] | None
     """What they see; None = a mask says it, and M = U * Q for Q queries a row."""
 
 
@@ -86,8 +88,12 @@ def states(backbone: nn.Module, joined: Joined, where_BT: Tensor, *, flat: bool,
     model: Any = backbone
     place = joined.place_BT[where_BT]
     wanted = _wanted(joined, place, flat=flat)
-    x_ND = model.embed_tokens(joined.ids_UL.flatten())
-    cos, sin = model.rotary_emb(x_ND[None], position_ids=joined.position_UL.flatten()[None])
+    ids_N, position_N = joined.ids_UL.flatten(), joined.position_UL.flatten()
+    if flat and low == torch.bfloat16:
+        ids_N, position_N = filled(ids_N), filled(position_N)
+        wanted = wanted and replace(wanted, place_M=filled(wanted.place_M))
+    x_ND = model.embed_tokens(ids_N)
+    cos, sin = model.rotary_emb(x_ND[None], position_ids=position_N[None])
     turn = (cos[0].to(x_ND.dtype), sin[0].to(x_ND.dtype))
     parts = tuple(parts_of(joined.units)) if flat else None
     again = model.gradient_checkpointing and model.training and torch.is_grad_enabled()
@@ -111,7 +117,7 @@ def _block(
     turn: tuple[Tensor, Tensor],
     joined: Joined,
     chosen: Tensor | None,
-    parts: tuple[Part, ...] | None,
+    parts: tuple[Part | Fan, ...] | None,
     low: torch.dtype,
 ) -> Tensor:
     attention, mlp = layer.self_attn, layer.mlp
@@ -138,7 +144,7 @@ def _attend(
     v_NHE: Tensor,
     joined: Joined,
     chosen_M: Tensor | None,
-    parts: tuple[Part, ...] | None,
+    parts: tuple[Part | Fan, ...] | None,
     scale: float,
 ) -> Tensor:
     """What the queries see, [M, H * E]."""
@@ -176,18 +182,21 @@ def _wanted(joined: Joined, place: Tensor, *, flat: bool) -> Wanted | None:
     return Wanted(chosen, of_N, parts)
 
 
-def _hulls(joined: Joined, read_N: Tensor) -> tuple[tuple[Part, ...], Tensor]:
+def _hulls(joined: Joined, read_N: Tensor) -> tuple[tuple[Part | Fan, ...], Tensor]:
     """Of each run of tokens the stretch from the first to the last that is read, and what it sees."""
     read: list[int] = read_N.nonzero()[:, 0].tolist()
-    parts: list[Part] = []
+
+    def stretch(run: slice) -> slice | None:
+        first, end = bisect_left(read, run.start), bisect_left(read, run.stop)
+        return slice(read[first], read[end - 1] + 1) if first < end else None
+
+    parts: list[Part | Fan] = []
     chosen: list[Tensor] = []
     size = 0
     for unit in joined.units:
-        for run, before in runs_of(unit):
-            first, end = bisect_left(read, run.start), bisect_left(read, run.stop)
-            if first < end:
-                stretch = slice(read[first], read[end - 1] + 1)
-                parts += parts_of_run(0, run, before, stretch, at=size)
-                chosen.append(torch.arange(stretch.start, stretch.stop))
-                size += stretch.stop - stretch.start
+        parts += parts_of_unit(unit, stretch, at=size)
+        for run, _ in runs_of(unit):
+            if (found := stretch(run)) is not None:
+                chosen.append(torch.arange(found.start, found.stop))
+                size += found.stop - found.start
     return tuple(parts), torch.cat(chosen)

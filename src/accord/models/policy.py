@@ -136,6 +136,7 @@ class CausalModel(nn.Module):
                 entropy=entropy.wanted,
                 keep=not recompute,
                 low=torch.bfloat16 if runs_in_bfloat16(self.inner.base_model) else None,
+                entropy_gradient=entropy.gradient,
             )
             return logp_N, entropy_N if entropy.gradient else entropy_N.detach()
         parts = [

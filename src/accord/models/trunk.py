@@ -48,7 +48,7 @@ def states_at(backbone: nn.Module, batch: Batch, where_BT: Tensor) -> Tensor:
     """
     if not bool(where_BT.any()) or not _is_written_out(backbone, batch):
         return hidden_states(backbone, batch)[where_BT]
-    joined = _joined(backbone, batch) or join(batch, torch.zeros_like(batch.lengths_B))
+    joined = _joined(backbone, batch, in_parts=True) or join(batch, torch.zeros_like(batch.lengths_B))
     flat = joined.ids_UL.shape[1] >= attention.PARTS_FROM
     if flat:
         joined = joined.flat(batch)
@@ -149,9 +149,12 @@ def write_out(module: nn.Module, on: bool) -> None:
 
 
 def lays_flat(module: nn.Module) -> bool:
-    """Whether all transformers models inside `module` pay for no padding where rows are long enough for parts."""
+    """Whether all transformers models inside `module` share prompts and pay for no padding where rows are long."""
     parts = [part for part in module.modules() if isinstance(part, PreTrainedModel) and part.base_model is part]
-    return bool(parts) and all(_written_out(part, next(part.parameters()).device) for part in parts)
+    return bool(parts) and all(
+        _written_out(part, next(part.parameters()).device) and _shares(part, next(part.parameters()).device)
+        for part in parts
+    )
 
 
 def _is_written_out(backbone: nn.Module, batch: Batch) -> bool:
@@ -200,25 +203,38 @@ def _low(backbone: nn.Module) -> torch.dtype:
     return torch.bfloat16 if runs_in_bfloat16(backbone) else next(backbone.parameters()).dtype
 
 
-def _joined(backbone: nn.Module, batch: Batch) -> Joined | None:
-    """The rows joined, or None where that is not possible or saves nothing."""
+def _joined(backbone: nn.Module, batch: Batch, *, in_parts: bool = False) -> Joined | None:
+    """The rows joined, or None where that is not possible or saves nothing.
+
+    Args:
+        backbone: a transformers model without its output head.
+        batch: rows to run.
+        in_parts: long rows are run without a mask, so whatever is shared is saved.
+    """
     shared_B = None if getattr(backbone, _SWITCH, None) is False else batch.shared_prefix_B()
     # A model's own attention window is no part of our mask.
     if shared_B is None or not bool(shared_B.any()) or batch.ids_BT.shape[1] > _window(backbone):
         return None
-    if getattr(backbone, _SWITCH, None) is None:
-        setattr(backbone, _SWITCH, False)  # the probe itself compares with rows apart
-        with torch.autocast(batch.ids_BT.device.type, enabled=False):
-            setattr(backbone, _SWITCH, _can_share(backbone))
-        if not getattr(backbone, _SWITCH):
-            return None
+    if not _shares(backbone, batch.ids_BT.device):
+        return None
     joined = join(batch, shared_B)
+    if in_parts and joined.ids_UL.shape[1] >= attention.PARTS_FROM:
+        return joined
     # Work of a layer in multiples of 4 D: 6 D a token in the matrices, and one for each pair of tokens in the
     # attention; without a mask of its own the kernel leaves out half the pairs.
     size = int(_config(backbone).hidden_size)
     (units, width), (rows, length) = joined.ids_UL.shape, batch.ids_BT.shape
     saves = units * width * (6 * size + width) < rows * length * (6 * size + length / 2)
     return joined if saves else None
+
+
+def _shares(backbone: nn.Module, device: torch.device) -> bool:
+    """Whether rows may be joined; tried once."""
+    if getattr(backbone, _SWITCH, None) is None:
+        setattr(backbone, _SWITCH, False)  # the probe itself compares with rows apart
+        with torch.autocast(device.type, enabled=False):
+            setattr(backbone, _SWITCH, _can_share(backbone))
+    return bool(getattr(backbone, _SWITCH))
 
 
 def _run(backbone: nn.Module, joined: Joined) -> Tensor:

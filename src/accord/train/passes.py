@@ -6,14 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from accord.batch import Batch
+from accord.models.trunk import lays_flat
 
 
 @torch.no_grad()
 def over_rows(
-    batch: Batch, look: Callable[[Batch], Mapping[str, Tensor | None]], *, token_budget: int, device: torch.device
+    batch: Batch,
+    look: Callable[[Batch], Mapping[str, Tensor | None]],
+    policy: nn.Module,
+    *,
+    token_budget: int,
 ) -> dict[str, Tensor]:
     """Return what `look` sees of every row, on the processor; groups stay together.
 
@@ -22,12 +27,13 @@ def over_rows(
     Args:
         batch: rows to look at.
         look: a micro-batch on the device to tensors [B, T] by name; None leaves a name out.
+        policy: one of the models that look, and like the others: where they work, and whether they pay for padding.
         token_budget: largest rows x length of a micro-batch.
-        device: where the models work.
     """
     seen: dict[str, Tensor] = {}
+    device, flat = next(policy.parameters()).device, lays_flat(policy)
     numbered = batch.replace(weight_B=torch.arange(batch.num_rows, dtype=torch.float64)).to(device)
-    for micro in numbered.split(token_budget):
+    for micro in numbered.split(token_budget, flat=flat):
         assert micro.weight_B is not None
         rows, width = micro.weight_B.long(), micro.ids_BT.shape[1]
         for name, value in look(micro).items():

@@ -109,7 +109,7 @@ class OnPolicy:
         self.pad_id, self.seed = pad_id, seed
         self.visit = visit
         weight = next(policy.parameters())
-        self.device, self.logp_dtype = weight.device, torch.promote_types(weight.dtype, torch.float32)
+        self.logp_dtype = torch.promote_types(weight.dtype, torch.float32)
         self.old_logps = OldLogps(settings, engine.caps, dtype=weight.dtype, seed=seed, say=say)
         self.round = 0
         self.version = 0
@@ -317,7 +317,7 @@ class OnPolicy:
                 found = {"value": self.critic_forward(micro).value_BT}
             return found if self.ref is None else found | {"ref": self.ref(micro).logp_BT}
 
-        seen = over_rows(batch, look, token_budget=self.settings.token_budget, device=self.device)
+        seen = over_rows(batch, look, self.policy, token_budget=self.settings.token_budget)
         if recompute and sampler_BT is not None:
             judge = self.old_logps.judge(seen["old"], batch, self.round) if written_now else None
             self._report |= judge or measured_gap(seen["old"], batch)
@@ -336,7 +336,7 @@ class OnPolicy:
         def look(micro: Batch) -> dict[str, Tensor | None]:
             return {"logp": self.policy_forward(micro).logp_BT}
 
-        return over_rows(batch, look, token_budget=self.settings.token_budget, device=self.device)["logp"]
+        return over_rows(batch, look, self.policy, token_budget=self.settings.token_budget)["logp"]
 
     def _settle(self) -> None:
         """Let replies written ahead carry log-probs that can be the old ones, while the weights that wrote them last.
