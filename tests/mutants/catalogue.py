@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mutants.arithmetic import ARITHMETIC
 from mutants.diagnosis import DIAGNOSIS
+from mutants.engines import ENGINES
 from mutants.evaluation import EVALUATION
 from mutants.judges import JUDGES
 from mutants.machinery import MACHINERY
@@ -18,6 +19,7 @@ MUTANTS: list[Mutant] = [
     *ARITHMETIC,
     *PREFERENCES,
     *MACHINERY,
+    *ENGINES,
     *SERVING,
     *SPEED,
     *VALUES,

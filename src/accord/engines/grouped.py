@@ -24,6 +24,7 @@ from torch import Tensor
 
 from accord.engines.cache import Prefilled, prefill
 from accord.engines.own import OwnCache
+from accord.engines.reading import read_together, reads_together
 from accord.engines.step import DecodingStep
 
 _CACHE = 2**22
@@ -121,6 +122,8 @@ class GroupedDecoder:
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Prefilled:
         """Run the prompts once."""
+        if reads_together(self._device):
+            return read_together(self._step, prompts)
         return prefill(self._step.read_prompts, prompts, pad_id=self._pad_id, device=self._device)
 
     def admit(self, prefilled: Prefilled, source: Tensor) -> None:
@@ -136,7 +139,7 @@ class GroupedDecoder:
             self._prompts.append(ids)
             for both, *fresh in zip(self._prompt_cache, prefilled.keys, prefilled.values, strict=True):
                 for cache, tensor in zip(both, fresh, strict=True):
-                    heads = slice(None, None, tensor.shape[1] // cache.shape[1])  # Falcon keeps one a query head
+                    heads = slice(None, None, tensor.shape[1] // cache.shape[1])  # Falcon's own keep one a query head
                     cache[slot, :, self._longest - len(ids) :] = tensor[index, heads, width - len(ids) :]
         slots = [place[prefilled.prompts[index]] for index in chosen]
         self._slot += slots

@@ -132,13 +132,14 @@ class DecodingStep:
         return self._head(out.last_hidden_state[:, -1])
 
     @torch.inference_mode()
-    def __call__(self, token_B: Tensor, position_B: Tensor, attend: Attention) -> Tensor:
-        """Return the logits [B, V] after `token_B`.
+    def __call__(self, token_B: Tensor, position_B: Tensor, attend: Attention, asked_A: Tensor | None = None) -> Tensor:
+        """Return the logits after `token_B`, [B, V], or after those at `asked_A`, [A, V].
 
         Args:
             token_B: ids.
             position_B: the token's place in its own row.
             attend: keeps the token's keys and values and attends.
+            asked_A: behind the last layer's attention only these tokens go on.
         """
         hidden_BH = self._embed(token_B, position_B)
         angles = {name: rotary(position_B) for name, rotary in self._rotary.items()}
@@ -147,12 +148,14 @@ class DecodingStep:
             qkv_BND = qkv(read_BH).to(self.dtype).view(len(token_B), -1, self.head_size)
             self._place(layer, qkv_BND, angles)
             mixed_BE = attend(index, qkv_BND, layer.scaling, layer.window)
+            if asked_A is not None and index == self.layers - 1:
+                hidden_BH, read_BH, mixed_BE = hidden_BH[asked_A], read_BH[asked_A], mixed_BE[asked_A]
             before_BH, hidden_BH = hidden_BH, _add(hidden_BH, attention_out, mixed_BE, layer.attention_end)
             if layer.mlp_norm is not None:
                 read_BH = layer.mlp_norm(before_BH if self._parallel else hidden_BH)
             inner_BI = mlp_in(read_BH)
             if layer.gated:
-                gate_BI, up_BI = inner_BI.view(len(token_B), 2, -1).unbind(1)
+                gate_BI, up_BI = inner_BI.view(len(inner_BI), 2, -1).unbind(1)
                 inner_BI = layer.activation.function(gate_BI) * up_BI
             hidden_BH = _add(hidden_BH, mlp_out, inner_BI, layer.mlp_end)
         return self._head(self._norm(hidden_BH))
