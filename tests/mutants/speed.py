@@ -171,6 +171,8 @@ SPEED = [
             ("other sizes are compiled too", "if len(x_RI) != piece:", "if False:"),
             ("one piece is packed for", "if rows < _FROM_PIECES * piece or", "if"),
             ("nothing is packed", "return known and hasattr(", "return False and hasattr("),
+            ("rows are filled without end", "2 ** (number.bit_length() - 5)", "2 ** (number.bit_length() - 3)"),
+            ("nothing is filled up", "return -(-number // step) * step", "return number"),
             ("types that cannot be packed are", "weight_OI.dtype == torch.float32", "True"),
         ],
     ),
@@ -261,6 +263,18 @@ SPEED = [
             ),
             ("a stretch ends before its last token", "read[end - 1] + 1)", "read[end - 1])"),
             ("all stretches ask first", "at=size)", "at=0)"),
+            (
+                "every number of tokens is compiled",
+                "if flat and low == torch.bfloat16:",
+                "if False:",
+                "unit/test_products.py",
+            ),
+            (
+                "what the last block asks is compiled anew",
+                "replace(wanted, place_M=filled(wanted.place_M))",
+                "wanted",
+                "unit/test_products.py",
+            ),
         ],
     ),
     *mutants(
