@@ -148,7 +148,7 @@ def test_share_prompts_holds_for_the_reward_model_too(ran: Ran, monkeypatch: pyt
     runs = ran.made["rloo"].dir.parents[1]
     joined: list[bool] = []
     right = trunk._joined
-    monkeypatch.setattr(trunk, "_joined", lambda *a: joined.append(right(*a) is not None) or right(*a))
+    monkeypatch.setattr(trunk, "_joined", lambda *a, **k: joined.append(right(*a, **k) is not None) or right(*a, **k))
     for on, seed in (("true", 7), ("false", 8)):
         joined.clear()
         run(runs.parent / "tiny.yaml", runs, f"rloo.share_prompts={on}", f"rloo.learning_rate=1e-{seed}", only="rloo")

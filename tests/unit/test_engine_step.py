@@ -51,13 +51,15 @@ def logits(model: PreTrainedModel, *, fast: bool) -> torch.Tensor:
     return torch.cat(seen)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+# Bloom's own forward gives NaN for padded rows in float64.
+@pytest.mark.parametrize(
+    ("case", "dtype", "tolerance"),
+    [(case, torch.float64, 1e-9) for case in CASES if not case.startswith("bloom")]
+    + [(case, torch.float32, 1e-5) for case in CASES],
+)
 def test_the_step_gives_the_logits_of_the_model_s_forward(
     case: str, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if case.startswith("bloom") and dtype == torch.float64:
-        pytest.skip("its own forward gives NaN for padded rows in float64")
     monkeypatch.setattr(weights, "_WORTH_PACKING", 0)  # nothing of float64 is packed
     model = build(case, dtype)
     own, fast = logits(model, fast=False), logits(model, fast=True)

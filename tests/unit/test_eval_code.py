@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from typer.testing import CliRunner
 
 from accord.cli import app
 from accord.errors import ConfigError, DataError
-from accord.evals.code import Attempt, attempt_all, fingerprint, measure, read_problems
+from accord.evals import code
+from accord.evals.code import Attempt, Problem, attempt_all, fingerprint, measure, read_problems
 from accord.evals.code_answers import canonical, read_answers
-from accord.sandbox import Level
+from accord.sandbox import Level, Verdict
 from accord.sandbox.replies import program
 from mock_model import MockModel
 
@@ -52,6 +54,29 @@ def write(path: Path, rows: list[Any]) -> Path:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return write(tmp_path / "problems.jsonl", [ADD, ROOT, SCRIPT])
+
+
+def test_tests_are_parsed_by_one_thread(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that parse at the same time can break CPython 3.11's parser."""
+    parsed: list[threading.Thread] = []
+    given: list[str] = []
+
+    class Seen(Problem):
+        @property
+        def call(self) -> str:
+            parsed.append(threading.current_thread())
+            return super().call
+
+    def checked(source: str, *, call: str, **_: Any) -> Verdict:
+        given.append(call)
+        return Verdict(True, "passed", "", (), 1, "", 0.0, Level.NONE)
+
+    monkeypatch.setattr(code, "check", checked)
+    monkeypatch.setattr(code, "require", lambda *_, **__: None)
+    problems = [Seen(**vars(problem)) for problem in read_problems(data)]
+    assert all(attempt.passed for attempt in attempt_all(problems, canonical(problems)))
+    assert parsed == [threading.current_thread()] * 3
+    assert sorted(given) == ["", "check(candidate)", "check(candidate)"]
 
 
 @pytest.mark.sandbox

@@ -163,16 +163,18 @@ def attempt_all(
         DataError: the test of a problem is at fault.
     """
     require(level, allow_unsafe=allow_unsafe)
-    jobs = [(p, index, text) for p in problems for index, text in enumerate(programs.get(p.task_id, ()))]
+    # Read before there are threads: two that parse at the same time can make CPython 3.11 raise SystemError.
+    called = [(p, p.call) for p in problems]
+    jobs = [(p, call, index, text) for p, call in called for index, text in enumerate(programs.get(p.task_id, ()))]
 
-    def one(job: tuple[Problem, int, str]) -> Attempt:
-        problem, index, source = job
+    def one(job: tuple[Problem, str, int, str]) -> Attempt:
+        problem, call, index, source = job
         verdict = check(
             source,
             entry=problem.entry_point,
             test=problem.test,
             setup=problem.setup,
-            call=problem.call,
+            call=call,
             limits=limits,
             level=level,
             allow_unsafe=allow_unsafe,
