@@ -155,6 +155,20 @@ ENGINES = [
         ],
     ),
     *mutants(
+        "engines/weights.py",
+        "unit/test_engine_weights.py",
+        [
+            ("prompts bring ever new sizes", "self._linear(filled(x_NI)", "self._linear(x_NI"),
+            (
+                "a sum brings ever new sizes",
+                "is not None and _has_few_rows(x_BI)\n        if not",
+                "is not None\n        if not",
+            ),
+            ("steps are filled up too", "<= _FEW_ROWS * x_BI.shape[-1]", "<= 0"),
+            ("what was filled in stays", "out_NO[: len(x_NI)]", "out_NO"),
+        ],
+    ),
+    *mutants(
         "engines/grouped.py",
         _STEP,
         [

@@ -17,11 +17,15 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from accord.engines.anatomy import Activation, Matrix, matrix
+from accord.models.products import filled
 
 _WORTH_PACKING = 2**17
 """Numbers in a matrix; with fewer the call costs more than the layout saves."""
 _WORTH_PACKING_16_BITS = 2**14
 """As `_WORTH_PACKING`, in bfloat16: there torch's usual product is oneDNN's too."""
+_FEW_ROWS = 128
+"""Up to so many, rows go in as they are. Beyond, those of prompts, every number is a new one, and oneDNN keeps what it
+compiles for it for good (`accord.models.products`): a server grew by 2 MB a request."""
 
 
 class Product:
@@ -58,8 +62,12 @@ class Product:
     def __call__(self, x_BI: Tensor) -> Tensor:
         """Return [..., O]."""
         x_BI = x_BI.to(self.dtype)
-        if self._packed is not None:
+        if self._packed is not None and _has_few_rows(x_BI):
             out_BO = self._linear(x_BI, self._packed, self._bias_O, *self._after)
+        elif self._packed is not None:
+            x_NI = x_BI.flatten(0, -2)
+            out_NO = self._linear(filled(x_NI), self._packed, self._bias_O, *self._after)
+            out_BO = out_NO[: len(x_NI)].view(*x_BI.shape[:-1], -1)
         elif self._bias_O is None:
             out_BO = torch.mm(x_BI, self._weight_IO)
         else:
@@ -68,7 +76,8 @@ class Product:
 
     def added(self, x_BI: Tensor, onto_BO: Tensor) -> Tensor:
         """Return the product added to `onto_BO`, in the latter's type."""
-        if self._packed is None or onto_BO.dtype != self.dtype or self._then is not None:
+        fused = self._packed is not None and _has_few_rows(x_BI)
+        if not fused or onto_BO.dtype != self.dtype or self._then is not None:
             return onto_BO + self(x_BI)
         return self._linear_and_sum(x_BI.to(self.dtype), onto_BO, self._packed, self._bias_O, "add")
 
@@ -93,6 +102,10 @@ def packed(model: nn.Module, rows: int) -> Iterator[None]:
     finally:
         for module in changed:
             del module.forward
+
+
+def _has_few_rows(x_BI: Tensor) -> bool:
+    return x_BI.numel() <= _FEW_ROWS * x_BI.shape[-1]
 
 
 def _worth_packing(weight_OI: Tensor) -> bool:
