@@ -114,9 +114,8 @@ def norm(module: Any, shift: float = 0.0) -> Function:
             eps=module.eps,
         )
     weight = getattr(module, "weight", None)
-    if (
-        weight is None or weight.dtype != torch.float32
-    ):  # transformers takes the norm in float32 whatever the weights are
+    # transformers takes the norm in float32 whatever the weights are.
+    if weight is None or weight.dtype != torch.float32:
         return module
     eps = module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps
     return partial(_rms_norm, weight_H=weight.detach() + shift, eps=weight.new_tensor(eps), share=1 / len(weight))
