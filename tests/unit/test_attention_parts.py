@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from joined_rows import SCALE, in_full, inputs
 from torch import Tensor
 
 from accord.batch import collate
@@ -12,7 +13,6 @@ from accord.models.attention import AttentionInParts, parts_of
 from accord.models.sharing import Joined, join
 
 EXACT = {torch.float64: 1e-12, torch.float32: 1e-5}
-SCALE = 0.3
 
 
 def joined(*, flat: bool) -> Joined:
@@ -24,22 +24,6 @@ def joined(*, flat: bool) -> Joined:
     assert shared_B is not None
     assert shared_B.tolist() == [5, 5, 5, 0, 0, 0]
     return join(batch, shared_B, flat=flat)
-
-
-def inputs(rows: Joined, dtype: torch.dtype) -> list[Tensor]:
-    """Queries, keys and values of two heads."""
-    draw = torch.Generator().manual_seed(0)
-    units, length = rows.ids_UL.shape
-    return [torch.randn(units, 2, length, 4, generator=draw, dtype=dtype).requires_grad_() for _ in range(3)]
-
-
-def in_full(rows: Joined, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    unit_UL = torch.full_like(rows.ids_UL, -1)
-    for number, unit in enumerate(rows.units):
-        unit_UL[unit.row, unit.start : unit.end] = number
-    visible_ULL = rows.visible_ULL & (unit_UL[:, None] == unit_UL[..., None])
-    score = (query @ key.mT * SCALE).masked_fill(~visible_ULL[:, None], -torch.inf)
-    return score.softmax(-1) @ value
 
 
 def results(out: Tensor, given: list[Tensor]) -> list[Tensor]:
