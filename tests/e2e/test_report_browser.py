@@ -51,6 +51,9 @@ def test_report_fits_the_window_and_loads_cleanly(
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.locator("h1").count() == 1
         assert page.locator("svg").count() > 10
+        if width == 1280:
+            page.evaluate("document.querySelector('nav a').textContent = 'as many sections as there are '.repeat(3)")
+            assert page.evaluate("(u => u.scrollWidth <= u.clientWidth)(document.querySelector('nav ul'))")
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         browser.close()
     assert complaints == []

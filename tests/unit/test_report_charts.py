@@ -42,6 +42,10 @@ def test_what_a_stage_cost_fits_into_its_box() -> None:
     shown = re.findall(r'class="small"[^>]*>([^<]*)<', drawn)
     assert shown[:3] == ["0123abcd", *cost] and shown[3].endswith("\u2026")
     assert all(text_width(words, 11) <= 112 - 13 for words in shown)
+    long = str(lineage([Node("a", "eval_prompts"), Node("b", "a_dataset_of_mine")], [("a", "b")], title="t"))
+    names = re.findall(r'class="key strong"[^>]*>([^<]*)<', long)
+    assert names[0] == "eval_prompts" and names[1].endswith("\u2026")
+    assert all(text_width(name, 12) <= 112 - 13 for name in names)
 
 
 def test_numbers_read_well() -> None:

@@ -11,7 +11,7 @@ from accord.report.svg import drawing, fitted, tag, text
 
 _BOX_W, _BOX_H, _GUTTER, _ROW_GAP = 112.0, 74.0, 46.0, 20.0
 _ROOM = _BOX_W - 18
-"""For a line of small text in a box."""
+"""For a line of text in a box."""
 _LANE = 11.0
 _BUNDLE = 4
 """So many stages made from the same and used by the same are drawn as one box."""
@@ -194,8 +194,7 @@ def _box(node: Node, place: tuple[int, int], slot: int) -> Markup:
     ]
     if not node.outside:
         parts.append(tag("rect", x=x, y=y + 8, width=3.5, height=_BOX_H - 16, rx=1.75, class_="mk"))
-    label = node.label if len(node.label) <= 14 else node.label[:13] + "\u2026"
-    parts.append(text(x + 13, y + 21, label, class_="row strong"))
+    parts.append(text(x + 13, y + 21, fitted(node.label, _ROOM, 12), class_="key strong"))
     lines = (fitted(words, _ROOM, 11) for words in node.lines[:3])
     parts += [text(x + 13, y + 37 + 14 * i, words, class_="small") for i, words in enumerate(lines)]
     if node.members:
