@@ -58,27 +58,33 @@ def test_numbers_of_rows_are_few_and_little_is_added() -> None:
     assert filled(whole) is whole
 
 
+@pytest.mark.parametrize("flat", [True, False])
 @pytest.mark.parametrize("low", [torch.float32, torch.bfloat16])
 def test_a_trunk_in_bfloat16_runs_on_numbers_of_rows_that_come_again(
-    low: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    low: torch.dtype, flat: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = tiny_llama(torch.float32).base_model
+    model = tiny_llama(torch.float32, layers=2).base_model
     ids = [[3, 4, 5, 6, 7], [3, 4, 5, 8, 9, 10], [11, 12, 13, 14, 15, 16, 17, 18, 19]]
     rows = collate(ids, [[False] + [True] * (len(row) - 1) for row in ids], pad_id=0, group=[0, 0, 1])
     model.set_attn_implementation("accord_sdpa")
     shared_B = rows.shared_prefix_B()
     assert shared_B is not None
-    joined, known, seen = join(rows, shared_B, flat=True), llama_trunk.gated_mlp, list[int]()
+    joined, known, seen = join(rows, shared_B, flat=flat), llama_trunk.gated_mlp, list[int]()
     monkeypatch.setattr(llama_trunk, "gated_mlp", lambda x, *rest: (seen.append(len(x)), known(x, *rest))[1])
+
+    where_BT = rows.response_mask_BT & (
+        (rows.ids_BT > 12) | (rows.ids_BT == 10)
+    )  # few enough for the last block to run on them alone
 
     def run() -> list[torch.Tensor]:
         model.zero_grad()
-        states = llama_trunk.states(model, joined, rows.response_mask_BT, flat=True, low=low)
+        states = llama_trunk.states(model, joined, where_BT, flat=flat, low=low)
         (states * torch.linspace(-1, 1, states.numel()).view_as(states)).sum().backward()
         return [states.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
 
     found = run()
-    assert joined.ids_UL.shape[1] == 17
+    assert joined.ids_UL.shape == ((1, 17) if flat else (2, 9))
+    assert len(seen) == 2
     assert all(number % 16 == 0 for number in seen) == (low == torch.bfloat16)
     monkeypatch.setattr(llama_trunk, "filled", lambda x: x)
     for one, other in zip(found, run(), strict=True):

@@ -14,7 +14,7 @@ E head size.
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -89,9 +89,8 @@ def states(backbone: nn.Module, joined: Joined, where_BT: Tensor, *, flat: bool,
     place = joined.place_BT[where_BT]
     wanted = _wanted(joined, place, flat=flat)
     ids_N, position_N = joined.ids_UL.flatten(), joined.position_UL.flatten()
-    if flat and low == torch.bfloat16:
+    if low == torch.bfloat16:
         ids_N, position_N = filled(ids_N), filled(position_N)
-        wanted = wanted and replace(wanted, place_M=filled(wanted.place_M))
     x_ND = model.embed_tokens(ids_N)
     cos, sin = model.rotary_emb(x_ND[None], position_ids=position_N[None])
     turn = (cos[0].to(x_ND.dtype), sin[0].to(x_ND.dtype))
@@ -120,17 +119,30 @@ def _block(
     parts: tuple[Part | Fan, ...] | None,
     low: torch.dtype,
 ) -> Tensor:
-    attention, mlp = layer.self_attn, layer.mlp
+    x_MD = _attended(layer, x_ND, turn, joined, chosen, parts, low)
+    norm, mlp = _norm(layer.post_attention_layernorm), layer.mlp
+    return gated_mlp(x_MD, norm, mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight, low)
+
+
+def _attended(
+    layer: Any,
+    x_ND: Tensor,
+    turn: tuple[Tensor, Tensor],
+    joined: Joined,
+    chosen: Tensor | None,
+    parts: tuple[Part | Fan, ...] | None,
+    low: torch.dtype,
+) -> Tensor:
+    """The first half of a block; what it makes is gone when the second begins, unless a backward pass needs it."""
+    attention = layer.self_attn
+    asking = filled(chosen) if chosen is not None and low == torch.bfloat16 else chosen
     asks, keys, values = (Projection(p.weight, p.bias) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
-    q, k, v = projected(x_ND, _norm(layer.input_layernorm), (asks, keys, values), turn, chosen, low)
+    q, k, v = projected(x_ND, _norm(layer.input_layernorm), (asks, keys, values), turn, asking, low)
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
     mixed = _attend(q, k, v, joined, chosen, parts, attention.scaling)
-    x_MD = x_ND if chosen is None else x_ND[chosen]
-    x_MD = added(x_MD, mixed, attention.o_proj.weight, low)
-    norm = _norm(layer.post_attention_layernorm)
-    return gated_mlp(x_MD, norm, mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight, low)
+    return added(x_ND if asking is None else x_ND[asking], mixed, attention.o_proj.weight, low)
 
 
 def _norm(norm: Any) -> Norm:
@@ -147,8 +159,12 @@ def _attend(
     parts: tuple[Part | Fan, ...] | None,
     scale: float,
 ) -> Tensor:
-    """What the queries see, [M, H * E]."""
+    """What the queries see, [M, H * E]; what fills up stands behind those of `chosen_M` or of all tokens."""
     units, length = joined.ids_UL.shape
+    tokens, size = units * length, len(q_MHE)
+    asked = tokens if chosen_M is None else len(chosen_M)
+    if parts is None:
+        q_MHE, k_NHE, v_NHE = q_MHE[:asked], k_NHE[:tokens], v_NHE[:tokens]
     q, k, v = (t.unflatten(0, (units, -1)).transpose(1, 2) for t in (q_MHE, k_NHE, v_NHE))
     if parts is not None:
         out: Any = AttentionInParts.apply(q, k, v, parts, scale)
@@ -159,7 +175,8 @@ def _attend(
         if chosen_M is not None:
             visible = visible.flatten(0, 1)[chosen_M].view(units, -1, length)
         out = scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None], scale=scale)
-    return out.transpose(1, 2).reshape(len(q_MHE), -1)
+    out_MF = out.transpose(1, 2).flatten(0, 1).flatten(1)
+    return nn.functional.pad(out_MF, (0, 0, 0, spare)) if (spare := size - len(out_MF)) else out_MF
 
 
 def _wanted(joined: Joined, place: Tensor, *, flat: bool) -> Wanted | None:
