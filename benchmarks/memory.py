@@ -210,6 +210,7 @@ def measure(name: str, directory: Path) -> dict[str, int]:
     meter.watch(rollouts.OnPolicy, "prepare", "scoring")
     meter.watch(offline, "with_reference", "scoring")
     meter.watch(reward.LearnedReward, "score_ids", "scoring")
+    meter.watch(reward.LearnedReward, "scores_and_features", "scoring")
     meter.watch(hooks, "save_state", "save")
     meter.watch(policies, "save_model", "save")
     meter.watch(reward, "save_model", "save")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +30,11 @@ LOGITS_WITH_ENTROPY = 5.0
 """Scored, with entropies."""
 LOGITS_TRAINED_WITH_ENTROPY = 7.25
 """Both; a quarter is the mask of tokens that cannot be sampled."""
+PART_QUERIES, PART_KEYS, PARTS_FROM = 128, 512, 128
+"""Queries of a part of attention, keys up to which its softmax is kept, and tokens of a row from which on there are
+parts, as in `accord.models.attention`."""
+_WRITTEN_OUT = ("llama", "mistral", "qwen2")
+"""Types of models that `accord.models.llama_trunk` runs on a processor."""
 _LINEAR = {"q_proj": "DA", "k_proj": "DK", "v_proj": "DK", "o_proj": "AD"} | {
     "gate_proj": "DI",
     "up_proj": "DI",
@@ -69,6 +75,10 @@ class Sizes:
     """Embeddings and output head are one matrix."""
     counted: int | None = None
     """N as counted in the weight files; None = by formula."""
+    heads: int = 1
+    """Query heads."""
+    written_out: bool = False
+    """On a processor `accord.models.blocks` runs the blocks."""
 
     @property
     def parameters(self) -> int:
@@ -116,12 +126,37 @@ class Sizes:
         a_token = 26 * self.width + 10 * self.queries + 8 * self.keys + 8 * self.mlp
         if lora is not None:
             a_token -= 8 * self.width - 2 * lora.rank * len(_LINEAR)
-        matrices = self.blocks * (2 * self.width * (self.queries + self.keys) + 3 * self.width * self.mlp)
-        return tokens * self.blocks * a_token + 2 * matrices
+        return tokens * self.blocks * a_token + 2 * self.matrices
 
-    def recomputed_bytes(self, tokens: int, size: int, lora: Lora | None = None) -> int:
-        """The same under gradient checkpointing: the input of every block, the last norm, one block at a time."""
-        return tokens * (self.blocks + 2) * self.width * size + self.activation_bytes(tokens, size, lora) // self.blocks
+    def written_bytes(self, tokens: int, size: int, length: int, *, mixed: bool) -> int:
+        """`activation_bytes` of blocks that are written out: tokens x L x (2D + 4A + 2I + H S) x b.
+
+        Kept are the inputs of both halves of a block (2D), queries, keys and values with as many heads, the attention
+        output (4A), gate and up (2I), and what attention in parts keeps of its softmax. Under autocast the products'
+        results are in bfloat16 (half of 2I), with a second copy of the attention output, and 2N for cast weights.
+
+        Args:
+            tokens: of the micro-batch.
+            size: bytes a number.
+            length: tokens of a row.
+            mixed: under autocast.
+        """
+        softmax = int(self.heads * _kept_keys(length))
+        if not mixed:
+            return tokens * self.blocks * (2 * self.width + 4 * self.queries + 2 * self.mlp + softmax) * size
+        # torch's kernel, which shorter rows take, keeps what it returned; elsewhere only the copy in bfloat16 stays.
+        outputs = 6 if length < PARTS_FROM else 2
+        a_token = 8 * self.width + (12 + outputs) * self.queries + 4 * self.mlp + 4 * softmax
+        return tokens * self.blocks * a_token + 2 * self.matrices
+
+    @property
+    def matrices(self) -> int:
+        """Numbers in the matrices of all blocks."""
+        return self.blocks * (2 * self.width * (self.queries + self.keys) + 3 * self.width * self.mlp)
+
+    def recomputed_bytes(self, tokens: int, size: int, whole: int) -> int:
+        """Under gradient checkpointing: the input of every block, the last norm, one block at a time of `whole`."""
+        return tokens * (self.blocks + 2) * self.width * size + whole // self.blocks
 
     def forward_bytes(self, tokens: int, size: int) -> int:
         """What one block holds while `tokens` tokens pass through: tokens x (4D + max(3I, 3A + 3K)) x b."""
@@ -149,8 +184,16 @@ class Sizes:
         """Weights of the causal language model; in 4 bits the matrices of the blocks are (with their constants)."""
         if not four_bits:
             return self.parameters * size
-        matrices = self.blocks * (2 * self.width * (self.queries + self.keys) + 3 * self.width * self.mlp)
-        return int(matrices * BYTES_4BIT) + (self.parameters - matrices) * size
+        return int(self.matrices * BYTES_4BIT) + (self.parameters - self.matrices) * size
+
+
+def _kept_keys(length: int) -> float:
+    """Keys a query whose weights are kept, on average over a row."""
+    if length < PARTS_FROM:
+        return 0.0
+    number = ceil(length / PART_QUERIES)
+    ends = [length * i // number for i in range(number + 1)]
+    return sum((end - start) * end for start, end in pairwise(ends) if end <= PART_KEYS) / length
 
 
 def sizes_of_pretrain(cfg: PretrainConfig) -> Sizes:
@@ -164,6 +207,8 @@ def sizes_of_pretrain(cfg: PretrainConfig) -> Sizes:
         keys=head * (cfg.num_key_value_heads or cfg.num_attention_heads),
         mlp=cfg.intermediate_size or 8 * ceil(cfg.hidden_size / 3),
         positions=cfg.max_position_embeddings,
+        heads=cfg.num_attention_heads,
+        written_out=True,
     )
 
 
@@ -193,6 +238,8 @@ def sizes_of_directory(directory: Path) -> Sizes | None:
         positions=_int(config, "max_position_embeddings", "n_positions") or 2048,
         tied=tied,
         counted=_count(directory),
+        heads=heads,
+        written_out=config.get("model_type") in _WRITTEN_OUT,
     )
 
 

@@ -160,10 +160,12 @@ def _lora(cfg: Config) -> Lora | None:
 
 def _kept(cfg: Training, sizes: Sizes, tokens: int, size: int, lora: Lora | None) -> int:
     """Activations of one model for the backward pass."""
-    if cfg.bf16 and not cfg.gradient_checkpointing:
-        return sizes.mixed_bytes(tokens, lora)
-    keep = sizes.recomputed_bytes if cfg.gradient_checkpointing else sizes.activation_bytes
-    return keep(tokens, size, lora)
+    written = sizes.written_out and lora is None and cfg.attn_implementation in (None, "sdpa") and not has_gpu()
+    if written and cfg.dtype != "bfloat16" and not (isinstance(cfg, SFTConfig) and cfg.packing):
+        whole = sizes.written_bytes(tokens, size, cfg.max_length, mixed=cfg.bf16)
+    else:
+        whole = sizes.mixed_bytes(tokens, lora) if cfg.bf16 else sizes.activation_bytes(tokens, size, lora)
+    return sizes.recomputed_bytes(tokens, size, whole) if cfg.gradient_checkpointing else whole
 
 
 def _optimiser(cfg: Training, trained: int) -> tuple[int, int]:
@@ -214,12 +216,10 @@ def _merged(policy: _Policy) -> int:
 
 
 def _rewarded(section: str, cfg: RewardConfig, policy: _Policy) -> Memory:
-    sizes = policy.sizes
-    count = sizes.trunk_parameters
-    base = count * policy.size
+    sizes, count = policy.sizes, policy.sizes.trunk_parameters
+    base, tokens = count * policy.size, micro_tokens(cfg)
     trained = base if policy.lora is None else policy.adapter(policy.lora)
     weights = base if policy.lora is None else base + trained
-    tokens = micro_tokens(cfg)
     kept = _kept(cfg, sizes, tokens, policy.size, policy.lora)
     transient = sizes.forward_bytes(tokens, policy.size)
     # When the scores are measured Adam's moments are gone and the last gradients are still there. An adapter adds its

@@ -37,7 +37,9 @@ class Training(Config):
     adam_epsilon: float = Field(1e-8, gt=0, description="Adam's epsilon; lm-human-preferences uses 1e-5 for PPO")
     max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping, global L2 norm; 0 = off")
     max_length: int = Field(1024, ge=2, description="tokens a row, prompt and reply together")
-    token_budget: Positive = Field(8192, description="rows x longest row of a micro-batch; changes memory, not results")
+    token_budget: Positive = Field(
+        8192, description="tokens of a micro-batch, padding included where there is any; changes memory, not results"
+    )
     train_batch_size: Positive = Field(64, description="examples (pairs, prompts) an optimiser step")
     logging_steps: Positive = Field(10, description="optimiser steps between two lines of metrics.jsonl")
     save_steps: Positive = Field(50, description="optimiser steps between two checkpoints, at least")
