@@ -292,7 +292,7 @@ def write_page(results: Results) -> None:
         "|---|---|---|---|---|---|",
     ]
     missed = []
-    for name, (predicted, measured) in results.items():
+    for name, (predicted, measured) in ((name, results[name]) for name in CASES if name in results):
         top = max((phase for phase in measured if phase != "baseline"), key=lambda phase: measured[phase])
         total = (max(predicted.values()), measured[top])
         rows = [(phase, predicted[phase], measured[phase]) for phase in predicted if phase in measured]

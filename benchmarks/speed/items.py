@@ -170,8 +170,8 @@ ITEMS = (
     Item("reward", "reward model", 85, trained("reward", ALL, Plan(rounds=5))),
     Item("dpo", "DPO", 200, trained("dpo", (*ALL, PLAIN, PLAIN_BF16), Plan(rounds=4))),
     Item("kto", "KTO", 105, trained("kto", ALL, Plan(rounds=4))),
-    Item("grpo", "GRPO", 230, trained("grpo", ALL, Plan(rounds=3, check=1, warm=1))),
-    Item("rloo", "RLOO", 150, trained("rloo", (ACCORD, TRL, ACCORD_BF16), Plan(rounds=3, check=1, warm=1))),
+    Item("grpo", "GRPO", 270, trained("grpo", ALL, Plan(rounds=5, check=1, warm=1))),
+    Item("rloo", "RLOO", 180, trained("rloo", (ACCORD, TRL, ACCORD_BF16), Plan(rounds=5, check=1, warm=1))),
     Item("decode", "generation", 110, decoded),
     Item(
         "sft-large",

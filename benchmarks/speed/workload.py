@@ -36,8 +36,8 @@ class Sizes:
     group: int = 8
     """Replies a prompt."""
     new_tokens: int = 64
-    token_budget: int = 2048
-    """Accord's micro-batches."""
+    token_budget: int = 8192
+    """Accord's micro-batches; its default."""
     shortest_prompt: int = 20
     """Tokens. Without the one-line questions a row of hh-rlhf has about 165 tokens, 42 of them reply."""
 
