@@ -290,3 +290,10 @@ def test_likeness_does_not_take_carelessness_for_other_values() -> None:
     assert divided.shared is not None and divided.shared.high < 0.75
     assert divided.shared.value == pytest.approx(0.5, abs=0.12)  # a quarter reversed: 1 - 2 / 4
     assert likeness(judged_pairs([VOTES[0], VOTES[4]])[0])[0].shared is None
+
+
+def test_likeness_has_no_bounds_when_resamples_are_often_undefined() -> None:
+    # Within each group people agree by a hair: in many resamples they do not, and then nothing is known.
+    found = likeness(judged_pairs(pool(1, items=8, people=3, error=(0.42, 0.42)))[0])[0].shared
+    assert found is not None and 0 < found.value < np.inf
+    assert (found.low, found.high) == (-np.inf, np.inf)

@@ -194,6 +194,9 @@ def _shared(met: Meetings, groups: Sequence[tuple[int, int]], seed: int, num: in
     if np.isnan(value):
         return None
     drawn = np.array([ratio(weight) for weight in resamples(size, num, seed, "shared")])
-    low, _ = percentiles(np.where(np.isnan(drawn), -np.inf, drawn), 0.95)
-    _, high = percentiles(np.where(np.isnan(drawn), np.inf, drawn), 0.95)
+    unknown = np.isnan(drawn)
+    if np.mean(unknown) > 0.025:  # any of them may lie beyond either end
+        return Interval(value, -np.inf, np.inf, int(parts[0].sum()))
+    low, _ = percentiles(np.where(unknown, np.nanmin(drawn), drawn), 0.95)
+    _, high = percentiles(np.where(unknown, np.nanmax(drawn), drawn), 0.95)
     return Interval(value, low, high, int(parts[0].sum()))
