@@ -6,11 +6,13 @@ import pytest
 import torch
 from joined_rows import SCALE, in_full, inputs
 from torch import Tensor
+from transformers import FalconConfig, FalconForCausalLM
 
 from accord.batch import collate
 from accord.models import attention
-from accord.models.attention import AttentionInParts, parts_of
+from accord.models.attention import AttentionInParts, parts_of, use_attention
 from accord.models.sharing import Joined, join
+from train_models import tiny_llama
 
 EXACT = {torch.float64: 1e-12, torch.float32: 1e-5}
 
@@ -77,3 +79,15 @@ def test_sixteen_bits_are_rounded_once_at_the_end() -> None:
     assert torch.equal(
         out, AttentionInParts.apply(*(t.float() for t in given), tuple(parts_of(rows.units)), SCALE).bfloat16()
     )
+
+
+def test_a_model_whose_attention_cannot_be_set_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    falcon = FalconForCausalLM(FalconConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=9))
+    asked: list[str] = []
+    monkeypatch.setattr(falcon, "set_attn_implementation", asked.append)
+    use_attention(falcon, torch.device("cpu"))
+    assert falcon.config._attn_implementation == "sdpa" and asked == []
+    llama = tiny_llama()
+    llama.set_attn_implementation("sdpa")
+    use_attention(llama, torch.device("cpu"))
+    assert llama.config._attn_implementation == attention.KERNEL

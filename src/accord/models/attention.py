@@ -58,7 +58,10 @@ def use_attention(model: nn.Module, device: torch.device) -> None:
 
     Others are left alone.
     """
-    if isinstance(model, PreTrainedModel) and device.type == "cpu" and model.config._attn_implementation == "sdpa":
+    if not isinstance(model, PreTrainedModel) or device.type != "cpu" or model.config._attn_implementation != "sdpa":
+        return
+    changeable = getattr(type(model), "_can_set_attn_implementation", lambda: True)
+    if changeable():  # Falcon, Bloom and others of an older form warn at every attempt, and nothing happens
         model.set_attn_implementation(KERNEL)
 
 
