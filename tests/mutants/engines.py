@@ -106,6 +106,28 @@ ENGINES = [
         ],
     ),
     *mutants(
+        "engines/pairs.py",
+        _STEP,
+        [
+            (
+                "only queries are put in another order",
+                "for x in (query, key)), value]",
+                "for x in (query,)), key, value]",
+            ),
+            ("pairs are turned as halves", "return cos[..., order_D], sin[..., order_D]", "return cos, sin"),
+            ("CodeGen's values are taken for keys", "query, value, key = (Matrix(", "query, key, value = (Matrix("),
+            ("logits are not scaled", "weight_VH * model.logit_scale", "weight_VH"),
+            ("layers that see all are turned", '"rotary" if turned else None', '"rotary"'),
+            ("norms of heads keep the model's order", "module.weight.detach()[:, order_D]", "module.weight.detach()"),
+            ("norms behind GLM-4's MLP are left out", ", mlp_end=norm(own.post_mlp_layernorm)", ""),
+        ],
+    ),
+    *mutants(
+        "engines/step.py",
+        "unit/test_engine_reading.py",
+        [("keys of the model's forward keep their order", "if self._key_order_D is not None:", "if False:")],
+    ),
+    *mutants(
         "engines/reading.py",
         "unit/test_engine_reading.py",
         [

@@ -9,10 +9,16 @@ from engine_models import PAD, POSITIONS, STOPS, VOCAB
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
+    CodeGenConfig,
+    Cohere2Config,
+    CohereConfig,
     FalconConfig,
     Gemma3TextConfig,
     GemmaConfig,
+    Glm4Config,
+    GlmConfig,
     GPT2Config,
+    GPTBigCodeConfig,
     GPTJConfig,
     GPTNeoXConfig,
     GraniteConfig,
@@ -57,6 +63,8 @@ GRANITE = {
     "residual_multiplier": 0.7,
     "logits_scaling": 1.3,
 }
+GPTJ = {"n_embd": 48, "n_head": 4, "n_layer": 2, "n_positions": POSITIONS, "rotary_dim": 8}
+GLM = {"num_key_value_heads": 2, "head_dim": 12, "attention_bias": True}
 CASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     "llama": (LlamaConfig, {}),
     "a large epsilon": (LlamaConfig, {"rms_norm_eps": 0.1}),
@@ -104,6 +112,19 @@ CASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
         FalconConfig,
         {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1},
     ),
+    "gpt-j": (GPTJConfig, GPTJ),
+    "codegen": (CodeGenConfig, GPTJ | {"n_head": 8, "rotary_dim": 4}),
+    "cohere": (CohereConfig, {"num_key_value_heads": 2, "logit_scale": 1.7}),
+    "cohere, normed, biases": (
+        CohereConfig,
+        {"num_key_value_heads": 2, "use_qk_norm": True, "attention_bias": True, "logit_scale": 1.7},
+    ),
+    "cohere2": (
+        Cohere2Config,
+        {"num_key_value_heads": 2, "logit_scale": 1.7} | GEMMA3,
+    ),
+    "glm": (GlmConfig, GLM),
+    "glm4": (Glm4Config, GLM),
     "starcoder2": (Starcoder2Config, {"num_key_value_heads": 2, "sliding_window": 5}),
 }
 UNREAD_CASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
@@ -111,7 +132,7 @@ UNREAD_CASES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     "falcon, biased": (FalconConfig, {"alibi": True}),
     "olmo, clipped": (OlmoConfig, {"clip_qkv": 1.0}),
     "stablelm, heads normed": (StableLmConfig, {"qk_layernorm": True}),
-    "gpt-j": (GPTJConfig, {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": POSITIONS, "rotary_dim": 8}),
+    "gpt-bigcode": (GPTBigCodeConfig, {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": POSITIONS}),
     "gemma3, soft-capped": (Gemma3TextConfig, {"head_dim": 16, "final_logit_softcapping": 30.0} | GEMMA3),
     "gpt2, cross-attention": (GPT2Config, {"add_cross_attention": True}),
     "opt, norms behind": (OPTConfig, {"do_layer_norm_before": False, "ffn_dim": 48, "word_embed_proj_dim": 32}),
@@ -122,7 +143,7 @@ UNREAD = {
     "falcon, biased": "bias by position",
     "olmo, clipped": "clipped",
     "stablelm, heads normed": "a norm of its own",
-    "gpt-j": "GPTJForCausalLM is not one of",
+    "gpt-bigcode": "GPTBigCodeForCausalLM is not one of",
     "gemma3, soft-capped": "soft-capped",
     "gpt2, cross-attention": "cross-attention",
     "opt, norms behind": "follow attention",
@@ -151,7 +172,7 @@ def build(case: str, dtype: torch.dtype) -> PreTrainedModel:
     generator = torch.Generator().manual_seed(5)
     for name, parameter in model.named_parameters():
         # Biases start as zeros and norms as ones: either would hide that it is not read.
-        if parameter.ndim == 1:
+        if parameter.ndim == 1 or "norm" in name:  # Cohere's norms of heads have a weight for each
             parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
         assert torch.isfinite(parameter).all(), name
     return model.to(dtype).eval()

@@ -1,8 +1,8 @@
 """What a decoding step must know of a model: its matrices, norms and numbers, and how they are joined.
 
-The families (`llama`, `gpt2`, `neox`, `bloom` beside this file) read their models into it; `accord.engines.step` runs
-what they read. A layer is attention and an MLP, each added to what goes past it, one after the other or both from the
-same input.
+The families (`llama`, `gpt2`, `neox`, `bloom`, `pairs` beside this file) read their models into it;
+`accord.engines.step` runs what they read. A layer is attention and an MLP, each added to what goes past it, one after
+the other or both from the same input.
 
 Legend: B rows, H hidden size, I inputs, O outputs, N heads (queries, keys and values), R turned numbers of a head.
 """
@@ -89,6 +89,8 @@ class Anatomy:
     """Whether a layer's MLP reads what its attention reads, not what attention made of it."""
     rotary: Mapping[str, tuple[Callable[..., Any], str]] = field(default_factory=dict)
     """Rotary embeddings by name: (states, positions [1, T]) -> cosines and sines [1, T, R], and the type of scaling."""
+    key_order_D: Tensor | None = None
+    """Which number of the model's own keys stands where in the step's, in every layer; None = in its own place."""
 
 
 def matrix(module: Any) -> Matrix:

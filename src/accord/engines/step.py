@@ -4,7 +4,7 @@ A general forward spends much of a small decoding step around the arithmetic: ma
 mask built anew, an attention kernel made for long queries. Here queries, keys and values are one product and are turned
 at once, in place. Every call counts: beside products that empty the caches a small one takes three times as long as
 alone. Attention belongs to whoever keeps keys and values (`accord.engines.grouped`); how a family's models
-are put together is in its own file (`llama`, `gpt2`, `neox`, `bloom`).
+are put together is in its own file (`llama`, `gpt2`, `neox`, `bloom`, `pairs`).
 
 The step reads copies of the weights, made when it is built (`accord.engines.weights`). A trunk that trains in bfloat16
 (`accord.models.precision`) takes its steps in bfloat16, so that the sampler is the policy that is trained.
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from accord.engines import bloom, gpt2, llama, neox
+from accord.engines import bloom, gpt2, llama, neox, pairs
 from accord.engines.anatomy import Anatomy, Function, Layer
 from accord.engines.weights import Product
 from accord.models.precision import runs_in_bfloat16, trunk_precision
@@ -30,6 +30,7 @@ FAMILIES: dict[str, Callable[[Any], Anatomy | str]] = {
     **gpt2.FAMILIES,
     **neox.FAMILIES,
     **bloom.FAMILIES,
+    **pairs.FAMILIES,
 }
 """How models of a class of transformers are read."""
 _PLAIN = ("torch.nn.", "transformers.models.", "transformers.activations", "transformers.pytorch_utils")
@@ -102,6 +103,7 @@ class DecodingStep:
         self.device = anatomy.head.weight_OI.device
         self.slopes_N = anatomy.slopes_N
         """Of biases on positions; see `Anatomy`."""
+        self._key_order_D = anatomy.key_order_D
         self._trunk = anatomy.trunk
         self._takes_positions = "position_ids" in inspect.signature(anatomy.trunk.forward).parameters
         self._embed, self._norm, self._parallel = anatomy.embed, anatomy.norm, anatomy.parallel
@@ -129,6 +131,10 @@ class DecodingStep:
         places = {"position_ids": position_PT} if self._takes_positions else {}
         with trunk_precision(self._trunk, self.device):
             out = self._trunk(input_ids=ids_PT, attention_mask=mask_PT, past_key_values=cache, use_cache=True, **places)
+        if self._key_order_D is not None:
+            kept: Any
+            for kept in cache.layers:
+                kept.keys = kept.keys[..., self._key_order_D]
         return self._head(out.last_hidden_state[:, -1])
 
     @torch.inference_mode()
