@@ -15,6 +15,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, cast
 
+from accord.microbatches import FLAT_FROM
 from accord.stages.configs import PretrainConfig
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
@@ -30,9 +31,8 @@ LOGITS_WITH_ENTROPY = 5.0
 """Scored, with entropies."""
 LOGITS_TRAINED_WITH_ENTROPY = 7.25
 """Both; a quarter is the mask of tokens that cannot be sampled."""
-PART_QUERIES, PART_KEYS, PARTS_FROM = 128, 512, 128
-"""Queries of a part of attention, keys up to which its softmax is kept, and tokens of a row from which on there are
-parts, as in `accord.models.attention`."""
+PART_QUERIES, PART_KEYS = 128, 512
+"""Queries of a part of attention and keys up to which its softmax is kept, as in `accord.models.attention`."""
 _WRITTEN_OUT = ("llama", "mistral", "qwen2")
 """Types of models that `accord.models.llama_trunk` runs on a processor."""
 _LINEAR = {"q_proj": "DA", "k_proj": "DK", "v_proj": "DK", "o_proj": "AD"} | {
@@ -145,7 +145,7 @@ class Sizes:
         if not mixed:
             return tokens * self.blocks * (2 * self.width + 4 * self.queries + 2 * self.mlp + softmax) * size
         # torch's kernel, which shorter rows take, keeps what it returned; elsewhere only the copy in bfloat16 stays.
-        outputs = 6 if length < PARTS_FROM else 2
+        outputs = 6 if length < FLAT_FROM else 2
         a_token = 8 * self.width + (12 + outputs) * self.queries + 4 * self.mlp + 4 * softmax
         return tokens * self.blocks * a_token + 2 * self.matrices
 
@@ -189,7 +189,7 @@ class Sizes:
 
 def _kept_keys(length: int) -> float:
     """Keys a query whose weights are kept, on average over a row."""
-    if length < PARTS_FROM:
+    if length < FLAT_FROM:
         return 0.0
     number = ceil(length / PART_QUERIES)
     ends = [length * i // number for i in range(number + 1)]

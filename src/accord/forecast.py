@@ -160,8 +160,8 @@ def _lora(cfg: Config) -> Lora | None:
 
 def _kept(cfg: Training, sizes: Sizes, tokens: int, size: int, lora: Lora | None) -> int:
     """Activations of one model for the backward pass."""
-    written = sizes.written_out and lora is None and cfg.attn_implementation in (None, "sdpa") and not has_gpu()
-    if written and cfg.dtype != "bfloat16" and not (isinstance(cfg, SFTConfig) and cfg.packing):
+    usual = cfg.attn_implementation in (None, "sdpa") and cfg.dtype != "bfloat16" and not has_gpu()
+    if sizes.written_out and usual and lora is None and not (isinstance(cfg, SFTConfig) and cfg.packing):
         whole = sizes.written_bytes(tokens, size, cfg.max_length, mixed=cfg.bf16)
     else:
         whole = sizes.mixed_bytes(tokens, lora) if cfg.bf16 else sizes.activation_bytes(tokens, size, lora)
@@ -216,8 +216,8 @@ def _merged(policy: _Policy) -> int:
 
 
 def _rewarded(section: str, cfg: RewardConfig, policy: _Policy) -> Memory:
-    sizes, count = policy.sizes, policy.sizes.trunk_parameters
-    base, tokens = count * policy.size, micro_tokens(cfg)
+    sizes, tokens = policy.sizes, micro_tokens(cfg)
+    base = sizes.trunk_parameters * policy.size
     trained = base if policy.lora is None else policy.adapter(policy.lora)
     weights = base if policy.lora is None else base + trained
     kept = _kept(cfg, sizes, tokens, policy.size, policy.lora)
@@ -231,7 +231,7 @@ def _rewarded(section: str, cfg: RewardConfig, policy: _Policy) -> Memory:
         "scoring": weights + trained + sizes.forward_bytes(_PREFILL_TOKENS, policy.size) + widest,
         "save": _saved(weights, trained, 0 if policy.lora is None else weights),
     }
-    return Memory(section, count, weights, 3 * trained, phases)
+    return Memory(section, sizes.trunk_parameters, weights, 3 * trained, phases)
 
 
 def _on_policy(section: str, cfg: OnPolicyConfig, policy: _Policy, config: RunConfig) -> Memory | None:

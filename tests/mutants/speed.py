@@ -265,14 +265,14 @@ SPEED = [
             ("all stretches ask first", "at=size)", "at=0)"),
             (
                 "every number of tokens is compiled",
-                "    if low == torch.bfloat16:",
-                "    if False:",
+                "_filled(joined.ids_UL.flatten(), low)",
+                "joined.ids_UL.flatten()",
                 "unit/test_products.py",
             ),
             (
                 "what the last block asks is compiled anew",
-                "asking = filled(chosen) if chosen is not None and low == torch.bfloat16 else chosen",
-                "asking = chosen",
+                "_filled(about.chosen_M, low)",
+                "about.chosen_M",
                 "unit/test_products.py",
             ),
         ],

@@ -14,7 +14,7 @@ E head size.
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -75,6 +75,21 @@ class Wanted:
     """What they see; None = a mask says it, and M = U * Q for Q queries a row."""
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """What the blocks of a pass have in common; the last one may have fewer queries."""
+
+    joined: Joined
+    turn: tuple[Tensor, Tensor]
+    """Cosines and sines of the rotary embedding."""
+    parts: tuple[Part | Fan, ...] | None
+    """What queries see; None = a mask says it."""
+    low: torch.dtype
+    """Type of the products."""
+    chosen_M: Tensor | None = None
+    """Tokens that ask; None = all."""
+
+
 def states(backbone: nn.Module, joined: Joined, where_BT: Tensor, *, flat: bool, low: torch.dtype) -> Tensor:
     """Last hidden states at the tokens where `where_BT` is True, row by row.
 
@@ -88,60 +103,47 @@ def states(backbone: nn.Module, joined: Joined, where_BT: Tensor, *, flat: bool,
     model: Any = backbone
     place = joined.place_BT[where_BT]
     wanted = _wanted(joined, place, flat=flat)
-    ids_N, position_N = joined.ids_UL.flatten(), joined.position_UL.flatten()
-    if low == torch.bfloat16:
-        ids_N, position_N = filled(ids_N), filled(position_N)
-    x_ND = model.embed_tokens(ids_N)
+    x_ND = model.embed_tokens(_filled(joined.ids_UL.flatten(), low))
+    position_N = _filled(joined.position_UL.flatten(), low)
     cos, sin = model.rotary_emb(x_ND[None], position_ids=position_N[None])
     turn = (cos[0].to(x_ND.dtype), sin[0].to(x_ND.dtype))
-    parts = tuple(parts_of(joined.units)) if flat else None
+    every = last = _Pass(joined, turn, tuple(parts_of(joined.units)) if flat else None, low)
+    if wanted is not None:
+        last = replace(every, parts=wanted.parts, chosen_M=wanted.place_M)
     again = model.gradient_checkpointing and model.training and torch.is_grad_enabled()
     for layer in model.layers[:-1]:
-        x_ND = _run(again, layer, x_ND, turn, joined, None, parts, low)
-    if wanted is None:
-        return model.norm(_run(again, model.layers[-1], x_ND, turn, joined, None, parts, low)[place])
-    x_MD = _run(again, model.layers[-1], x_ND, turn, joined, wanted.place_M, wanted.parts, low)
-    return model.norm(x_MD)[wanted.of_N[place]]
+        x_ND = _run(again, layer, x_ND, every)
+    x_MD = _run(again, model.layers[-1], x_ND, last)
+    return model.norm(x_MD[place]) if wanted is None else model.norm(x_MD)[wanted.of_N[place]]
 
 
-def _run(again: bool, *block: Any) -> Tensor:
+def _filled(x: Tensor, low: torch.dtype) -> Tensor:
+    """In bfloat16 up to a number of rows that comes again."""
+    return filled(x) if low == torch.bfloat16 else x
+
+
+def _run(again: bool, layer: Any, x_ND: Tensor, about: _Pass) -> Tensor:
     """A block, which is run again in the backward pass where the model says so (`accord.models.recompute`)."""
-    made: Any = checkpoint(_block, *block, use_reentrant=False) if again else _block(*block)
+    made: Any = checkpoint(_block, layer, x_ND, about, use_reentrant=False) if again else _block(layer, x_ND, about)
     return made
 
 
-def _block(
-    layer: Any,
-    x_ND: Tensor,
-    turn: tuple[Tensor, Tensor],
-    joined: Joined,
-    chosen: Tensor | None,
-    parts: tuple[Part | Fan, ...] | None,
-    low: torch.dtype,
-) -> Tensor:
-    x_MD = _attended(layer, x_ND, turn, joined, chosen, parts, low)
+def _block(layer: Any, x_ND: Tensor, about: _Pass) -> Tensor:
+    x_MD = _attended(layer, x_ND, about)
     norm, mlp = _norm(layer.post_attention_layernorm), layer.mlp
-    return gated_mlp(x_MD, norm, mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight, low)
+    return gated_mlp(x_MD, norm, mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight, about.low)
 
 
-def _attended(
-    layer: Any,
-    x_ND: Tensor,
-    turn: tuple[Tensor, Tensor],
-    joined: Joined,
-    chosen: Tensor | None,
-    parts: tuple[Part | Fan, ...] | None,
-    low: torch.dtype,
-) -> Tensor:
+def _attended(layer: Any, x_ND: Tensor, about: _Pass) -> Tensor:
     """The first half of a block; what it makes is gone when the second begins, unless a backward pass needs it."""
-    attention = layer.self_attn
-    asking = filled(chosen) if chosen is not None and low == torch.bfloat16 else chosen
+    attention, low = layer.self_attn, about.low
+    asking = None if about.chosen_M is None else _filled(about.chosen_M, low)
     asks, keys, values = (Projection(p.weight, p.bias) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
-    q, k, v = projected(x_ND, _norm(layer.input_layernorm), (asks, keys, values), turn, asking, low)
+    q, k, v = projected(x_ND, _norm(layer.input_layernorm), (asks, keys, values), about.turn, asking, low)
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    mixed = _attend(q, k, v, joined, chosen, parts, attention.scaling)
+    mixed = _filled(_attend(q, k, v, about, attention.scaling), low)
     return added(x_ND if asking is None else x_ND[asking], mixed, attention.o_proj.weight, low)
 
 
@@ -150,24 +152,16 @@ def _norm(norm: Any) -> Norm:
     return Norm(norm.weight, eps)
 
 
-def _attend(
-    q_MHE: Tensor,
-    k_NHE: Tensor,
-    v_NHE: Tensor,
-    joined: Joined,
-    chosen_M: Tensor | None,
-    parts: tuple[Part | Fan, ...] | None,
-    scale: float,
-) -> Tensor:
-    """What the queries see, [M, H * E]; what fills up stands behind those of `chosen_M` or of all tokens."""
+def _attend(q_MHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, about: _Pass, scale: float) -> Tensor:
+    """What the queries see, [M, H * E]; with a mask, without what fills up behind the queries."""
+    joined, chosen_M = about.joined, about.chosen_M
     units, length = joined.ids_UL.shape
-    tokens, size = units * length, len(q_MHE)
-    asked = tokens if chosen_M is None else len(chosen_M)
-    if parts is None:
-        q_MHE, k_NHE, v_NHE = q_MHE[:asked], k_NHE[:tokens], v_NHE[:tokens]
+    if about.parts is None:
+        asked = units * length if chosen_M is None else len(chosen_M)
+        q_MHE, k_NHE, v_NHE = q_MHE[:asked], k_NHE[: units * length], v_NHE[: units * length]
     q, k, v = (t.unflatten(0, (units, -1)).transpose(1, 2) for t in (q_MHE, k_NHE, v_NHE))
-    if parts is not None:
-        out: Any = AttentionInParts.apply(q, k, v, parts, scale)
+    if about.parts is not None:
+        out: Any = AttentionInParts.apply(q, k, v, about.parts, scale)
     elif chosen_M is None and all(len(unit.own) == 1 for unit in joined.units):
         out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
     else:
@@ -175,8 +169,7 @@ def _attend(
         if chosen_M is not None:
             visible = visible.flatten(0, 1)[chosen_M].view(units, -1, length)
         out = scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None], scale=scale)
-    out_MF = out.transpose(1, 2).flatten(0, 1).flatten(1)
-    return nn.functional.pad(out_MF, (0, 0, 0, spare)) if (spare := size - len(out_MF)) else out_MF
+    return out.transpose(1, 2).reshape(len(q_MHE), -1)
 
 
 def _wanted(joined: Joined, place: Tensor, *, flat: bool) -> Wanted | None:
